@@ -1,0 +1,24 @@
+# One static library per folder: halftone_library(NAME SOURCES ... LINKS ... [TORCH]).
+# LINKS names the folders to the left in the order of layers, so that a wrong include does not link.
+set(HALFTONE_WARNINGS -Wall -Wextra -Werror)
+
+if(HALFTONE_SANITIZE)
+  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fsanitize=address,undefined>
+                      $<$<COMPILE_LANGUAGE:CXX>:-fno-omit-frame-pointer>)
+  add_link_options(-fsanitize=address,undefined)
+endif()
+# Numerics are specified operation by operation: no contraction, no fast-math.
+add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>)
+
+function(halftone_library name)
+  cmake_parse_arguments(ARG "TORCH" "" "SOURCES;LINKS" ${ARGN})
+  add_library(halftone_${name} STATIC ${ARG_SOURCES})
+  target_include_directories(halftone_${name} PUBLIC ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/src)
+  target_compile_options(halftone_${name} PRIVATE
+    $<$<COMPILE_LANGUAGE:CXX>:${HALFTONE_WARNINGS}>)
+  target_link_libraries(halftone_${name} PUBLIC ${ARG_LINKS})
+  if(ARG_TORCH)
+    target_link_libraries(halftone_${name} PUBLIC halftone_torch)
+    target_precompile_headers(halftone_${name} PRIVATE <ATen/ATen.h>)
+  endif()
+endfunction()

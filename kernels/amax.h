@@ -1,0 +1,19 @@
+#pragma once
+
+#include "kernels/context.h"
+
+namespace halftone {
+
+// The largest magnitude and whether every element is finite. NaN and infinity do not enter amax.
+struct Amax {
+  float value = 0.0f;
+  bool finite = true;
+};
+
+// Exact for F32, F16 and BF16 (formats-and-hf-export.md, 2.2). On CUDA this waits for the result.
+Amax amax_of_tensor(const Context& context, const MatrixView& x_NK);
+
+// amax of every row into amax_N[rows] (F32, on the context's device); non-finite elements are skipped.
+void amax_of_rows(const Context& context, const MatrixView& x_NK, float* amax_N);
+
+}  // namespace halftone

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+namespace halftone {
+
+namespace fs = std::filesystem;
+
+// An open file. All functions throw InputError (reading) or ResourceError (writing) that name the
+// path and the system's reason.
+class File {
+ public:
+  File() = default;
+  ~File();
+  File(File&& other) noexcept;
+  File& operator=(File&& other) noexcept;
+
+  static File open_for_reading(const fs::path& path);
+  // Creates or truncates.
+  static File create(const fs::path& path);
+  static File open_for_writing(const fs::path& path);
+
+  const fs::path& path() const { return path_; }
+  int64_t size() const;
+  // Fills exactly `bytes`; a file that ends before that is an InputError.
+  void read_at(int64_t offset, void* data, int64_t bytes) const;
+  void write_at(int64_t offset, const void* data, int64_t bytes);
+  // Reserves the blocks, so that a full disk shows before the work begins.
+  void reserve(int64_t bytes);
+  void sync();
+  // Reports what a deferred write could not do; the destructor cannot.
+  void close();
+
+ private:
+  File(int descriptor, fs::path path) : descriptor_(descriptor), path_(std::move(path)) {}
+  int descriptor_ = -1;
+  fs::path path_;
+};
+
+// A whole small file; one of more than `limit` bytes is an InputError.
+std::string read_text_file(const fs::path& path, int64_t limit = int64_t{1} << 30);
+// Temporary name, fsync, rename.
+void write_text_file(const fs::path& path, std::string_view text);
+// Byte for byte, with fsync.
+void copy_file_synced(const fs::path& from, const fs::path& to);
+// Makes renames and new names in the folder durable.
+void sync_directory(const fs::path& directory);
+int64_t free_bytes(const fs::path& existing);
+
+}  // namespace halftone

@@ -1,0 +1,12 @@
+#pragma once
+
+#include <cstdint>
+
+namespace halftone {
+
+// The largest resident set of this process so far, in bytes.
+int64_t peak_host_bytes();
+// Hands freed pages back to the system: a stage's buffers would otherwise stay with the allocator.
+void release_free_memory();
+
+}  // namespace halftone

@@ -1,0 +1,76 @@
+#include "core/sha256.h"
+
+#include <openssl/evp.h>
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include "kernels/check.h"
+
+namespace halftone {
+
+struct Sha256::State {
+  std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context{EVP_MD_CTX_new(),
+                                                                  &EVP_MD_CTX_free};
+};
+
+Sha256::Sha256() : state_(std::make_unique<State>()) {
+  check(EVP_DigestInit_ex(state_->context.get(), EVP_sha256(), nullptr) == 1, "SHA-256 starts");
+}
+
+Sha256::~Sha256() = default;
+
+void Sha256::update(const void* data, size_t bytes) {
+  check(EVP_DigestUpdate(state_->context.get(), data, bytes) == 1, "SHA-256 takes data");
+}
+
+std::string Sha256::hex() {
+  std::array<unsigned char, EVP_MAX_MD_SIZE> sum{};
+  unsigned int length = 0;
+  check(EVP_DigestFinal_ex(state_->context.get(), sum.data(), &length) == 1, "SHA-256 ends");
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  for (unsigned int i = 0; i < length; ++i) {
+    text += kDigits[sum[i] >> 4];
+    text += kDigits[sum[i] & 15];
+  }
+  return text;
+}
+
+std::string sha256_of_bytes(const void* data, size_t bytes) {
+  Sha256 sum;
+  sum.update(data, bytes);
+  return sum.hex();
+}
+
+std::string sha256_of_file(const fs::path& path) {
+  const File file = File::open_for_reading(path);
+  const int64_t bytes = file.size();
+  std::vector<char> buffer(4 << 20);
+  Sha256 sum;
+  for (int64_t offset = 0; offset < bytes; offset += static_cast<int64_t>(buffer.size())) {
+    const int64_t part = std::min<int64_t>(bytes - offset, static_cast<int64_t>(buffer.size()));
+    file.read_at(offset, buffer.data(), part);
+    sum.update(buffer.data(), static_cast<size_t>(part));
+  }
+  return sum.hex();
+}
+
+std::string digest_of_directory(const fs::path& directory) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::recursive_directory_iterator(directory)) {
+    if (!entry.is_regular_file()) continue;
+    const std::string name = fs::relative(entry.path(), directory).generic_string();
+    if (name != "summary.json") names.push_back(name);
+  }
+  std::sort(names.begin(), names.end());
+  Sha256 sum;
+  for (const std::string& name : names) {
+    const std::string line = name + "\n" + sha256_of_file(directory / name) + "\n";
+    sum.update(line.data(), line.size());
+  }
+  return sum.hex();
+}
+
+}  // namespace halftone

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "io/safetensors.h"
+
+namespace halftone {
+
+// A Hugging Face checkpoint folder: config.json, one model.safetensors or several shards behind
+// model.safetensors.index.json. Opening reads the headers only. A missing shard, a tensor that the
+// index places in a file which does not hold it, a tensor of a shard that the index does not name,
+// one name in two shards, a shard name with a '/' or '..': InputErrors.
+class Checkpoint {
+ public:
+  explicit Checkpoint(const fs::path& directory);
+
+  const fs::path& directory() const { return directory_; }
+  const Json& config() const { return config_; }
+  // All tensors in name order.
+  const std::vector<std::string>& names() const { return names_; }
+  bool has(const std::string& name) const;
+  // Throws InputError naming the folder when the tensor is missing.
+  const TensorInfo& info(const std::string& name) const;
+  const fs::path& file_of(const std::string& name) const;
+  void read(const std::string& name, int64_t begin, int64_t bytes, void* data) const;
+  std::vector<char> read_all(const std::string& name) const;
+  int64_t total_bytes() const;
+  // SHA-256 over config.json's bytes and every shard's name, size and header: identifies a source
+  // without reading its weights.
+  std::string fingerprint() const;
+
+ private:
+  struct Place {
+    size_t shard;
+    const TensorInfo* info;
+  };
+  fs::path directory_;
+  Json config_;
+  std::vector<std::unique_ptr<SafetensorsFile>> shards_;
+  std::map<std::string, Place> places_;
+  std::vector<std::string> names_;
+};
+
+}  // namespace halftone

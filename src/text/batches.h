@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "text/dataset.h"
+
+namespace halftone {
+
+enum class PadSide : uint8_t { kLeft, kRight };
+
+// rows x length, row-major. mask is 1 for a real token, 0 for padding.
+struct Batch {
+  int64_t rows = 0;
+  int64_t length = 0;
+  std::vector<int64_t> input_ids;
+  std::vector<uint8_t> mask;
+
+  int64_t tokens() const;  // unpadded
+  bool padded() const { return tokens() != rows * length; }
+};
+
+// Samples in order, `batch_size` a batch, the last may be smaller. `common_length`: every row of the
+// whole set has the length of its longest sample, as the reference pads (calibration.md, 1.4);
+// otherwise each batch has its own.
+std::vector<Batch> make_batches(const std::vector<Sample>& samples, int64_t batch_size,
+                                TokenId pad_id, PadSide side, bool common_length);
+
+}  // namespace halftone
