@@ -1,0 +1,52 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "calibrate/observer.h"
+#include "engine/batch_pass.h"
+#include "engine/stage_loader.h"
+
+namespace halftone {
+
+// What each stage of a calibration hands on.
+struct CalibratedStage {
+  size_t index;
+  const LoadedStage& loaded;
+  // amax of the stage's floating tensors as stored, by name.
+  const std::map<std::string, float>& tensor_amax;
+  const StageStatistics& statistics;  // reduced
+};
+
+struct CalibrationOptions {
+  DType compute_dtype = DType::kBF16;
+  bool count_padding = false;
+  bool show_progress = true;
+  // Per stage: what to observe. A stage behind the last observed one is loaded, but not computed.
+  std::vector<AmaxObserver::Options> observe;
+};
+
+struct CalibrationTimes {
+  double load_seconds = 0.0;  // waiting for reads, gathering, scanning
+  double forward_seconds = 0.0;
+  double consume_seconds = 0.0;
+  int64_t bytes_read = 0;  // of this rank
+};
+
+// Takes the calibration batches through the model once and hands every stage's weights and statistics
+// to `consume`, in order. Collective.
+CalibrationTimes run_calibration(const Checkpoint& checkpoint, Model& model,
+                                 const std::vector<Batch>& batches,
+                                 const CalibrationOptions& options, const Cluster& cluster,
+                                 const std::function<void(const CalibratedStage&)>& consume);
+
+// The stage's tensors in the compute dtype.
+StageWeights weights_of(const LoadedStage& loaded, at::ScalarType dtype);
+
+// amax of a tensor rounded to the model's dtype.
+float round_to(float value, DType dtype);
+
+}  // namespace halftone

@@ -1,0 +1,153 @@
+#include "engine/quantize.h"
+
+#include <chrono>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "core/progress.h"
+#include "dist/agreement.h"
+#include "engine/calibration_pass.h"
+
+namespace halftone {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+std::vector<AmaxObserver::Options> what_to_observe(const Model& model,
+                                                   const std::vector<Target>& targets) {
+  std::vector<AmaxObserver::Options> observe(model.stages().size(), {false, false, false});
+  for (const Target& target : targets) {
+    for (size_t s = 0; s < observe.size(); ++s) {
+      observe[s].inputs = observe[s].inputs || target.plan.stages[s].needs_inputs();
+      observe[s].key_value = observe[s].key_value || target.plan.stages[s].needs_key_value();
+    }
+  }
+  return observe;
+}
+
+// Space for all outputs, asked before anything is written.
+void check_free_space(const std::vector<Target>& targets) {
+  int64_t needed = 0;
+  for (const Target& target : targets) {
+    for (const auto& file : target.hf.layout.files) needed += file.layout.file_bytes;
+  }
+  fs::path parent = targets.front().out.parent_path();
+  if (parent.empty()) parent = ".";
+  const int64_t free = free_bytes(parent);
+  if (free < needed) {
+    throw ResourceError(concat("'", parent.string(), "' has ", free,
+                               " bytes free, but the output needs ", needed,
+                               ": free some space or choose another --out"));
+  }
+}
+
+void store_stage(StatisticsStore& store, const StageSpec& stage, const CalibratedStage& seen,
+                 int64_t stages) {
+  const StageStatistics& statistics = seen.statistics;
+  const auto put = [&](const std::string& name, const char* dataset, float value) {
+    if (value >= 0.0f) store.set_values(name, dataset, {value}, {});
+  };
+  for (size_t i = 0; i < stage.linears.size(); ++i) {
+    const LinearSite& linear = stage.linears[i];
+    put(linear.name, "input_amax", statistics.input_amax[i]);
+    put(linear.name, "weight_amax", seen.tensor_amax.at(linear.weight));
+    put(linear.name, "tokens", static_cast<float>(statistics.tokens[i]));
+  }
+  for (size_t i = 0; i < stage.attentions.size(); ++i) {
+    put(stage.attentions[i].name, "key_amax", statistics.key_amax[i]);
+    put(stage.attentions[i].name, "value_amax", statistics.value_amax[i]);
+  }
+  store.set_progress(static_cast<int64_t>(seen.index) + 1, stages);
+  store.flush();
+}
+
+// Every rank's records, on rank 0.
+LinearRecords gather_records(const LinearRecords& mine, Communicator& ranks) {
+  LinearRecords all;
+  for (const std::string& text : gather_texts(ranks, Json(mine).dump())) {
+    for (const auto& [name, record] : Json::parse(text).items()) all[name] = record;
+  }
+  return all;
+}
+
+}  // namespace
+
+bool needs_forward(const std::vector<Target>& targets) {
+  for (const Target& target : targets) {
+    for (const StagePlan& stage : target.plan.stages) {
+      if (stage.needs_inputs() || stage.needs_key_value()) return true;
+    }
+  }
+  return false;
+}
+
+Target make_target(const Checkpoint& checkpoint, const Model& model, const Recipe& recipe,
+                   const fs::path& out, int64_t max_shard_bytes) {
+  Target target{plan_target(model, recipe), {}, {}, out};
+  target.hf = plan_hf_export(checkpoint, model, target.plan, max_shard_bytes);
+  target.config = make_quant_config(model, target.plan);
+  return target;
+}
+
+std::vector<LinearScales> solve_stage(const StageSpec& stage, const StagePlan& plan,
+                                      const Recipe& recipe, const CalibratedStage& seen,
+                                      DType model_dtype, DType compute_dtype) {
+  std::vector<float> weight_amax;
+  for (const LinearSite& linear : stage.linears) {
+    weight_amax.push_back(round_to(seen.tensor_amax.at(linear.weight), model_dtype));
+  }
+  return algorithm_named(recipe.algorithm)
+      .solve({stage, plan, seen.statistics, weight_amax, compute_dtype});
+}
+
+QuantizeResult quantize(const Checkpoint& checkpoint, Model& model,
+                        const std::vector<Target>& targets, const std::vector<Batch>& batches,
+                        StatisticsStore* store, const QuantizeOptions& options,
+                        const Cluster& cluster) {
+  check_free_space(targets);
+  std::vector<HfWriter> writers;
+  std::vector<StagePacker> packers;
+  writers.reserve(targets.size());
+  const DType dtype = model_dtype(checkpoint);
+  WriteQueue queue(options.write_queue_bytes);
+  for (const Target& target : targets) {
+    writers.emplace_back(target.out, target.hf.layout, queue);
+    writers.back().begin(cluster.control);
+    packers.emplace_back(target, writers.back(), model, dtype, options.numerics, cluster);
+  }
+
+  CalibrationOptions calibration;
+  calibration.compute_dtype = options.compute_dtype;
+  calibration.count_padding = options.count_padding;
+  calibration.show_progress = options.show_progress;
+  calibration.observe = what_to_observe(model, targets);
+  const auto stages = static_cast<int64_t>(model.stages().size());
+  const CalibrationTimes times = run_calibration(
+      checkpoint, model, batches, calibration, cluster, [&](const CalibratedStage& seen) {
+        const StageSpec& stage = model.stages()[seen.index];
+        for (size_t t = 0; t < targets.size(); ++t) {
+          const TargetPlan& plan = targets[t].plan;
+          packers[t].pack(seen.index, seen.loaded,
+                          solve_stage(stage, plan.stages[seen.index], plan.recipe, seen, dtype,
+                                      options.compute_dtype),
+                          seen.statistics);
+        }
+        if (store != nullptr) store_stage(*store, stage, seen, stages);
+      });
+
+  const auto start = Clock::now();
+  QuantizeResult result;
+  for (size_t t = 0; t < targets.size(); ++t) {
+    packers[t].copy_extra(checkpoint);
+    writers[t].finish(cluster.control, checkpoint, targets[t].config, options.overwrite);
+    result.records.push_back(gather_records(packers[t].records(), cluster.control));
+  }
+  result.phases["load"] = {times.load_seconds, times.bytes_read};
+  result.phases["forward"] = {times.forward_seconds, 0};
+  result.phases["pack"] = {times.consume_seconds, 0};
+  result.phases["write"] = {queue.seconds_writing(), queue.bytes_written()};
+  result.phases["finish"] = {seconds_since(start), 0};
+  return result;
+}
+
+}  // namespace halftone

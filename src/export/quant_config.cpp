@@ -1,0 +1,128 @@
+#include "export/quant_config.h"
+
+#include <algorithm>
+
+#include "export/exclude_modules.h"
+#include "kernels/check.h"
+
+namespace halftone {
+namespace {
+
+struct Modules {
+  std::vector<std::pair<std::string, QuantAlgo>> quantized;  // in module order
+  std::vector<std::string> unquantized;
+  KvFormat kv = KvFormat::kNone;
+};
+
+Modules collect(const Model& model, const TargetPlan& target) {
+  Modules modules;
+  for (size_t s = 0; s < target.stages.size(); ++s) {
+    const StageSpec& stage = model.stages()[s];
+    const StagePlan& plan = target.stages[s];
+    if (stage.kind == StageKind::kEmbedding) {
+      for (const TensorNeed& tensor : stage.tensors) {
+        modules.unquantized.push_back(tensor.name.substr(0, tensor.name.rfind('.')));
+      }
+    }
+    for (size_t i = 0; i < stage.linears.size(); ++i) {
+      if (plan.codecs[i] != nullptr) {
+        modules.quantized.emplace_back(stage.linears[i].name, plan.codecs[i]->algo());
+      } else {
+        modules.unquantized.push_back(stage.linears[i].name);
+      }
+    }
+    for (const KvFormat format : plan.kv) {
+      if (format != KvFormat::kNone) modules.kv = format;
+    }
+  }
+  return modules;
+}
+
+Json producer() { return {{"name", "modelopt"}, {"version", "0.47.0"}}; }
+
+// The distinct formats in the order of their first module, each with its modules.
+std::vector<std::pair<QuantAlgo, std::vector<std::string>>> group_by_algo(const Modules& modules) {
+  std::vector<std::pair<QuantAlgo, std::vector<std::string>>> groups;
+  for (const auto& [name, algo] : modules.quantized) {
+    auto group = std::find_if(groups.begin(), groups.end(),
+                              [&](const auto& entry) { return entry.first == algo; });
+    if (group == groups.end()) group = groups.insert(groups.end(), {algo, {}});
+    group->second.push_back(name);
+  }
+  return groups;
+}
+
+Json algo_entry(const QuantAlgo& algo) {
+  Json entry{{"quant_algo", algo.name}};
+  entry.update(algo.extras);
+  return entry;
+}
+
+Json quantized_layers(const Modules& modules) {
+  Json layers = Json::object();
+  for (const auto& [name, algo] : modules.quantized) layers[name] = algo_entry(algo);
+  return layers;
+}
+
+// Mixed precision spells some groups that have none when they stand alone.
+Json mixed_group(const QuantAlgo& algo, std::vector<std::string> targets) {
+  Json group = algo.config_group;
+  if (group.is_null()) {
+    if (algo.name == "W8A16") {
+      group = {{"weights", {{"dynamic", false}, {"num_bits", 8}, {"type", "int"}}}};
+    } else {
+      group = {{"quant_algo", algo.name}};
+    }
+  }
+  std::sort(targets.begin(), targets.end());
+  group["targets"] = targets;
+  return group;
+}
+
+}  // namespace
+
+QuantConfig make_quant_config(const Model& model, const TargetPlan& target) {
+  const Modules modules = collect(model, target);
+  const auto groups = group_by_algo(modules);
+  const bool mixed = groups.size() > 1;
+
+  Json quantization;
+  quantization["quant_algo"] = groups.empty() ? Json(nullptr)
+                               : mixed        ? Json("MIXED_PRECISION")
+                                              : Json(groups.front().first.name);
+  quantization["kv_cache_quant_algo"] =
+      modules.kv == KvFormat::kNone ? Json(nullptr) : Json("FP8");
+  Json flat = Json::object();
+  Json ignore = Json::array();
+  if (mixed || groups.empty()) {
+    quantization["quantized_layers"] = quantized_layers(modules);
+  } else {
+    quantization.update(groups.front().first.extras);
+    std::vector<std::string> quantized;
+    for (const auto& [name, algo] : modules.quantized) quantized.push_back(name);
+    ignore = exclude_modules(quantized, modules.unquantized);
+    quantization["exclude_modules"] = ignore;
+  }
+
+  if (mixed) {
+    for (size_t i = 0; i < groups.size(); ++i) {
+      flat["config_groups"]["group_" + std::to_string(i)] =
+          mixed_group(groups[i].first, groups[i].second);
+    }
+  } else if (!groups.empty() && !groups.front().first.config_group.is_null()) {
+    Json group = groups.front().first.config_group;
+    group["targets"] = {"Linear"};
+    flat["config_groups"]["group_0"] = group;
+  }
+  if (mixed || groups.empty()) flat["quantized_layers"] = quantized_layers(modules);
+  flat["ignore"] = ignore;
+  if (!groups.empty()) flat["quant_algo"] = quantization["quant_algo"];
+  if (modules.kv != KvFormat::kNone) {
+    flat["kv_cache_scheme"] = {{"dynamic", false}, {"num_bits", 8}, {"type", "float"}};
+  }
+  flat["producer"] = producer();
+  flat["quant_method"] = "modelopt";
+  return {{{"producer", producer()}, {"quantization", quantization}}, flat};
+}
+
+}  // namespace halftone

@@ -1,0 +1,19 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "calibrate/target_plan.h"
+#include "core/json.h"
+
+namespace halftone {
+
+// The two configurations of a unified Hugging Face checkpoint (formats-and-hf-export.md, 4): the
+// content of hf_quant_config.json, and `quantization_config` of config.json.
+struct QuantConfig {
+  Json hf_quant_config;
+  Json quantization_config;
+};
+QuantConfig make_quant_config(const Model& model, const TargetPlan& target);
+
+}  // namespace halftone
