@@ -1,0 +1,17 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "dist/communicator.h"
+
+namespace halftone {
+
+// Throws UsageError on every rank unless `value` is the same on all of them. The text names `what`
+// (an option, say) and the first rank whose value is not rank 0's. Host communicators only.
+void require_same(Communicator& communicator, std::string_view what, std::string_view value);
+
+// Returns the root's text on every rank.
+std::string broadcast_text(Communicator& communicator, std::string text, int root);
+
+}  // namespace halftone

@@ -1,0 +1,109 @@
+#include "dist/world.h"
+
+#include <mpi.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdlib>
+#include <string>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "dist/mpi_error.h"
+
+namespace halftone {
+namespace {
+
+bool is_set(const char* variable) {
+  return std::getenv(variable) != nullptr;
+}
+
+// Starting MPI without a launcher costs Open MPI half a second, a daemon and an ssh on the PATH, so
+// a program that nobody launched does without MPI.
+bool has_launcher() {
+  for (const char* variable : {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE"}) {
+    if (is_set(variable)) return true;
+  }
+  // A batch script has a SLURM_PROCID too; only what srun starts has a step.
+  return is_set("SLURM_PROCID") && (is_set("SLURM_STEP_ID") || is_set("SLURM_STEPID"));
+}
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  const bool found = gethostname(name.data(), name.size() - 1) == 0;
+  return found && name[0] != '\0' ? name.data() : "unknown";
+}
+
+// The ranks that share this rank's memory.
+class LocalRanks {
+ public:
+  LocalRanks(int rank, const std::string& host) {
+    require_mpi(
+        MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &handle_),
+        "finding the ranks of a host", rank, host);
+  }
+  ~LocalRanks() { MPI_Comm_free(&handle_); }
+  LocalRanks(const LocalRanks&) = delete;
+  LocalRanks& operator=(const LocalRanks&) = delete;
+
+  MPI_Comm handle() const { return handle_; }
+
+ private:
+  MPI_Comm handle_ = MPI_COMM_NULL;
+};
+
+// leaders[r] is the first rank on rank r's host; turns them into numbers from 0, and returns how
+// many.
+int number_hosts(const std::vector<int>& leaders, std::vector<int>& node_of) {
+  int nodes = 0;
+  for (size_t r = 0; r < leaders.size(); ++r) {
+    const auto leader = static_cast<size_t>(leaders[r]);
+    node_of[r] = leader == r ? nodes++ : node_of[leader];
+  }
+  return nodes;
+}
+
+}  // namespace
+
+World::World(int* argc, char*** argv) : node_of_(1, 0), host_(host_name()) {
+  if (!has_launcher()) return;
+  int provided = MPI_THREAD_SINGLE;
+  require_mpi(MPI_Init_thread(argc, argv, MPI_THREAD_SERIALIZED, &provided), "starting MPI", rank_,
+              host_);
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
+  MPI_Comm_size(MPI_COMM_WORLD, &size_);
+  if (provided < MPI_THREAD_SERIALIZED) {
+    throw PeerError(
+        concat("this MPI lets only its first thread communicate (rank ", rank_, ", host ", host_,
+               "): halftone needs one built with thread support (MPI_THREAD_SERIALIZED)"));
+  }
+  MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+
+  const LocalRanks local(rank_, host_);
+  MPI_Comm_rank(local.handle(), &local_rank_);
+  MPI_Comm_size(local.handle(), &local_size_);
+  // The split kept the order, so local rank 0 is its host's first rank. Hosts are told apart by it
+  // and not by their names, which containers may share.
+  int leader = rank_;
+  require_mpi(MPI_Bcast(&leader, 1, MPI_INT, 0, local.handle()), "numbering the hosts", rank_,
+              host_);
+  std::vector<int> leaders(static_cast<size_t>(size_));
+  require_mpi(MPI_Allgather(&leader, 1, MPI_INT, leaders.data(), 1, MPI_INT, MPI_COMM_WORLD),
+              "numbering the hosts", rank_, host_);
+  node_of_.assign(static_cast<size_t>(size_), 0);
+  nodes_ = number_hosts(leaders, node_of_);
+}
+
+World::~World() {
+  int started = 0;
+  int finished = 0;
+  MPI_Initialized(&started);
+  MPI_Finalized(&finished);
+  if (started != 0 && finished == 0) MPI_Finalize();
+}
+
+void World::abort(int exit_code) const {
+  if (size_ > 1) MPI_Abort(MPI_COMM_WORLD, exit_code);
+}
+
+}  // namespace halftone
