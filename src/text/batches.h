@@ -20,8 +20,8 @@ struct Batch {
   bool padded() const { return tokens() != rows * length; }
 };
 
-// Samples in order, `batch_size` a batch, the last may be smaller. `common_length`: every row of the
-// whole set has the length of its longest sample, as the reference pads (calibration.md, 1.4);
+// Samples in order, `batch_size` a batch, the last may be smaller. `common_length`: every row of
+// the whole set has the length of its longest sample, as the reference pads (calibration.md, 1.4);
 // otherwise each batch has its own.
 std::vector<Batch> make_batches(const std::vector<Sample>& samples, int64_t batch_size,
                                 TokenId pad_id, PadSide side, bool common_length);

@@ -1,0 +1,162 @@
+#include "text/added_tokens.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "text/json_shape.h"
+#include "text/utf8.h"
+
+namespace halftone {
+namespace {
+
+AddedToken read_token(const Json& value, const std::string& source) {
+  expect_object(value, source);
+  AddedToken token;
+  token.content = json_member<std::string>(value, "content", source);
+  if (!value.contains("id")) throw InputError(concat(source, ": the key 'id' is missing"));
+  token.id = token_id(value["id"], concat(source, ", 'id'"));
+  token.single_word = json_member_or<bool>(value, "single_word", false, source);
+  token.lstrip = json_member_or<bool>(value, "lstrip", false, source);
+  token.rstrip = json_member_or<bool>(value, "rstrip", false, source);
+  token.special = json_member_or<bool>(value, "special", false, source);
+  token.normalized = json_member_or<bool>(value, "normalized", !token.special, source);
+  return token;
+}
+
+// Where the white space begins that ends at `end`.
+size_t skip_space_back(std::string_view text, size_t end) {
+  while (end > 0) {
+    const Utf8Char last = utf8_char_before(text, end);
+    if (!is_white_space(last.code)) break;
+    end -= last.bytes;
+  }
+  return end;
+}
+
+size_t skip_space(std::string_view text, size_t at) {
+  while (at < text.size()) {
+    const Utf8Char next = utf8_char_at(text, at);
+    if (!is_white_space(next.code)) break;
+    at += next.bytes;
+  }
+  return at;
+}
+
+}  // namespace
+
+void AddedTokens::Trie::insert(const AddedToken& token) {
+  size_t node = 0;
+  for (const char c : token.content) {
+    const uint64_t key = node << 8 | static_cast<unsigned char>(c);
+    const auto [edge, is_new] = edges_.emplace(key, tokens_.size());
+    if (is_new) tokens_.push_back(nullptr);
+    node = edge->second;
+  }
+  tokens_[node] = &token;
+}
+
+const AddedToken* AddedTokens::Trie::longest(std::string_view text, size_t at) const {
+  const AddedToken* found = nullptr;
+  size_t node = 0;
+  for (; at < text.size(); ++at) {
+    const auto edge = edges_.find(node << 8 | static_cast<unsigned char>(text[at]));
+    if (edge == edges_.end()) break;
+    node = edge->second;
+    if (tokens_[node] != nullptr) found = tokens_[node];
+  }
+  return found;
+}
+
+AddedTokens::AddedTokens(const Json& list, const Vocabulary& vocabulary, const std::string& source)
+    : word_(R"([\w\x{200C}\x{200D}])", source) {
+  size_t index = 0;
+  for (const Json& value : list) {
+    const std::string place = concat(source, ", added_tokens[", index++, "]");
+    AddedToken token = read_token(value, place);
+    if (token.content.empty()) throw InputError(concat(place, ": 'content' is empty"));
+    const std::string* holder = vocabulary.token(token.id);
+    if (holder != nullptr && *holder != token.content) {
+      throw InputError(concat(place, ": '", token.content, "' has the id ", token.id,
+                              ", which is '", *holder, "' in model.vocab"));
+    }
+    const auto in_vocabulary = vocabulary.find(token.content);
+    if (in_vocabulary && *in_vocabulary != token.id) {
+      throw InputError(concat(place, ": '", token.content, "' has the id ", token.id, ", but ",
+                              *in_vocabulary, " in model.vocab"));
+    }
+    if (!by_content_.emplace(token.content, token.id).second) {
+      throw InputError(concat(place, ": '", token.content, "' is there twice"));
+    }
+    const auto [entry, is_new] = by_id_.emplace(token.id, token);
+    if (!is_new) {
+      throw InputError(concat(place, ": '", token.content, "' and '", entry->second.content,
+                              "' have the same id ", token.id));
+    }
+    (token.normalized ? normalized_ : raw_).insert(entry->second);
+  }
+}
+
+std::optional<TokenId> AddedTokens::find(std::string_view content) const {
+  const auto found = by_content_.find(content);
+  if (found == by_content_.end()) return std::nullopt;
+  return found->second;
+}
+
+const AddedToken* AddedTokens::token(TokenId id) const {
+  const auto found = by_id_.find(id);
+  return found == by_id_.end() ? nullptr : &found->second;
+}
+
+int64_t AddedTokens::size() const {
+  return by_id_.empty() ? 0 : int64_t{by_id_.rbegin()->first} + 1;
+}
+
+bool AddedTokens::is_word(const Utf8Char& character) const {
+  std::string text;
+  append_utf8(character.code, text);
+  return !word_.find_all(text).empty();
+}
+
+void AddedTokens::split_by(const Trie& trie, std::string_view text,
+                           std::vector<Segment>& segments) const {
+  size_t done = 0;  // everything before is in a segment
+  for (size_t at = 0; at < text.size();) {
+    const AddedToken* token = trie.longest(text, at);
+    if (token == nullptr) {
+      ++at;
+      continue;
+    }
+    size_t begin = at;
+    size_t end = at + token->content.size();
+    at = end;
+    if (token->single_word) {
+      const bool after_word = begin > 0 && is_word(utf8_char_before(text, begin));
+      const bool before_word = end < text.size() && is_word(utf8_char_at(text, end));
+      if (after_word || before_word) continue;
+    }
+    if (token->lstrip) begin = std::max(skip_space_back(text, begin), done);
+    if (token->rstrip) end = skip_space(text, end);
+    if (done < begin) segments.push_back({text.substr(done, begin - done), std::nullopt});
+    segments.push_back({text.substr(begin, end - begin), token->id});
+    done = end;
+  }
+  if (done < text.size()) segments.push_back({text.substr(done), std::nullopt});
+}
+
+std::vector<Segment> AddedTokens::split(std::string_view text) const {
+  std::vector<Segment> segments;
+  split_by(raw_, text, segments);
+  if (normalized_.empty()) return segments;
+  std::vector<Segment> result;
+  for (const Segment& segment : segments) {
+    if (segment.id) {
+      result.push_back(segment);
+    } else {
+      split_by(normalized_, segment.text, result);
+    }
+  }
+  return result;
+}
+
+}  // namespace halftone

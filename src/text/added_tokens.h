@@ -1,0 +1,76 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "core/json.h"
+#include "text/regex.h"
+#include "text/tokenizer.h"
+#include "text/utf8.h"
+#include "text/vocabulary.h"
+
+namespace halftone {
+
+struct AddedToken {
+  TokenId id = 0;
+  std::string content;
+  bool single_word = false;
+  bool lstrip = false;
+  bool rstrip = false;
+  bool normalized = false;
+  bool special = false;
+};
+
+// A part of a text: an added token, or what lies between two of them.
+struct Segment {
+  std::string_view text;
+  std::optional<TokenId> id;
+};
+
+// The tokens that are found in the text before the model sees it ("added_tokens").
+class AddedTokens {
+ public:
+  // The ids are those of the file; one that contradicts `vocabulary` is an InputError.
+  AddedTokens(const Json& list, const Vocabulary& vocabulary, const std::string& source);
+
+  AddedTokens(const AddedTokens&) = delete;
+  AddedTokens& operator=(const AddedTokens&) = delete;
+
+  // First the tokens that are not subject to normalization, then, in what is left, the others.
+  std::vector<Segment> split(std::string_view text) const;
+  std::optional<TokenId> find(std::string_view content) const;
+  // Null where the id is no added token.
+  const AddedToken* token(TokenId id) const;
+  int64_t size() const;  // largest id + 1
+
+ private:
+  // A set of tokens for leftmost-longest search.
+  class Trie {
+   public:
+    void insert(const AddedToken& token);
+    bool empty() const { return tokens_.size() == 1; }
+    // The longest token that begins at `at`, or null.
+    const AddedToken* longest(std::string_view text, size_t at) const;
+
+   private:
+    std::unordered_map<uint64_t, size_t> edges_;         // by node << 8 | byte
+    std::vector<const AddedToken*> tokens_ = {nullptr};  // by node
+  };
+
+  void split_by(const Trie& trie, std::string_view text, std::vector<Segment>& segments) const;
+  bool is_word(const Utf8Char& character) const;
+
+  std::map<TokenId, AddedToken> by_id_;
+  std::map<std::string, TokenId, std::less<>> by_content_;
+  // Both point into by_id_.
+  Trie raw_;
+  Trie normalized_;
+  Regex word_;  // a character that single_word tokens may not touch
+};
+
+}  // namespace halftone

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "text/tokenizer.h"
+
+namespace halftone {
+
+// The "post_processor" of byte-level files, as far as single texts go: the ids that a template puts
+// before and after the text. ByteLevel moves offsets only.
+class PostProcessor {
+ public:
+  PostProcessor(const Json& part, const std::string& source);
+
+  const std::vector<TokenId>& before() const { return before_; }
+  const std::vector<TokenId>& after() const { return after_; }
+  // What tokenizer_config.json asks for (add_bos_token), where the template has it not yet.
+  void ensure_first(TokenId id);
+  void ensure_last(TokenId id);
+
+ private:
+  void add(const Json& part, const std::string& source);
+  void add_template(const Json& part, const std::string& source);
+
+  std::vector<TokenId> before_;
+  std::vector<TokenId> after_;
+};
+
+}  // namespace halftone
