@@ -13,7 +13,8 @@ struct Amax {
 // Exact for F32, F16 and BF16 (formats-and-hf-export.md, 2.2). On CUDA this waits for the result.
 Amax amax_of_tensor(const Context& context, const MatrixView& x_NK);
 
-// amax of every row into amax_N[rows] (F32, on the context's device); non-finite elements are skipped.
+// amax of every row into amax_N[rows] (F32, on the context's device); non-finite elements are
+// skipped.
 void amax_of_rows(const Context& context, const MatrixView& x_NK, float* amax_N);
 
 }  // namespace halftone

@@ -10,8 +10,9 @@ class ThreadPool;
 
 enum class Device : uint8_t { kCpu, kCuda };
 
-// Where an operation runs. On the CPU `pool` is used (null: the calling thread); on a GPU the work is
-// queued on `stream` (a cudaStream_t) of the current device and the pointers are device pointers.
+// Where an operation runs. On the CPU `pool` is used (null: the calling thread); on a GPU the work
+// is queued on `stream` (a cudaStream_t) of the current device and the pointers are device
+// pointers.
 struct Context {
   Device device = Device::kCpu;
   ThreadPool* pool = nullptr;

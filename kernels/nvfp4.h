@@ -4,8 +4,8 @@
 
 namespace halftone {
 
-// NVFP4, dynamic kind (formats-and-hf-export.md, 2.9): block scales from the weight itself, relative
-// to the second-level scale `scale_2` > 0. cols must be a multiple of `block` (16 or 32).
+// NVFP4, dynamic kind (formats-and-hf-export.md, 2.9): block scales from the weight itself,
+// relative to the second-level scale `scale_2` > 0. cols must be a multiple of `block` (16 or 32).
 //   packed [rows, cols/2]: even column in the low nibble
 //   block_scales [rows, cols/block]: e4m3 codes, not swizzled
 void quantize_nvfp4(const Context& context, const MatrixView& w_NK, int block, float scale_2,
@@ -16,9 +16,9 @@ void dequantize_nvfp4(const Context& context, const uint8_t* packed, const uint8
                       int64_t rows, int64_t cols, int block, float scale_2, DType dtype,
                       void* w_NK);
 
-// What an activation becomes with dynamic blocks of 16 under the calibrated per-tensor `amax`, rounded
-// to its own type (calibration.md, 3.3). A last block that is not full counts as zero padded. In
-// place is allowed.
+// What an activation becomes with dynamic blocks of 16 under the calibrated per-tensor `amax`,
+// rounded to its own type (calibration.md, 3.3). A last block that is not full counts as zero
+// padded. In place is allowed.
 void fake_quantize_nvfp4(const Context& context, const MatrixView& x_TK, float amax, void* y_TK);
 
 }  // namespace halftone

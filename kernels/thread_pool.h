@@ -6,11 +6,12 @@
 
 namespace halftone {
 
-// A fixed set of worker threads. The results of everything run on it must not depend on their number.
+// A fixed set of worker threads. The results of everything run on it must not depend on their
+// number.
 class ThreadPool {
  public:
-  // `threads` >= 1 counts the caller: a pool of one thread runs everything in place. `on_start` runs
-  // once in every worker (LibTorch keeps its intra-op thread count per thread).
+  // `threads` >= 1 counts the caller: a pool of one thread runs everything in place. `on_start`
+  // runs once in every worker (LibTorch keeps its intra-op thread count per thread).
   explicit ThreadPool(int threads, std::function<void()> on_start = {});
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -23,8 +24,7 @@ class ThreadPool {
   void for_each(int64_t count, const std::function<void(int64_t)>& body);
 
   // Splits [0, count) into runs of at least `grain` and calls body(begin, end) for each.
-  void for_ranges(int64_t count, int64_t grain,
-                  const std::function<void(int64_t, int64_t)>& body);
+  void for_ranges(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body);
 
  private:
   struct State;

@@ -1,0 +1,74 @@
+#include "kernels/amax_cpu.h"
+
+#include <algorithm>
+#include <atomic>
+#include <type_traits>
+
+#include "kernels/cpu_loops.h"
+#include "kernels/numeric_types.h"
+
+namespace halftone::cpu {
+namespace {
+
+struct Magnitudes {
+  uint32_t largest_finite = 0;
+  uint32_t largest = 0;
+};
+
+// Magnitudes are compared as integers of the element's own width: exact and without rounding.
+template <typename Element>
+void scan(const typename Element::Storage* x, int64_t count, Magnitudes* result) {
+  using Bits = std::conditional_t<sizeof(typename Element::Storage) == 2, uint16_t, uint32_t>;
+  Bits largest_finite = 0;
+  Bits largest = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const Bits magnitude = static_cast<Bits>(Element::magnitude(x[i]));
+    const Bits finite = magnitude < Element::kInfinity ? magnitude : Bits{0};
+    largest_finite = std::max(largest_finite, finite);
+    largest = std::max(largest, magnitude);
+  }
+  *result = {largest_finite, largest};
+}
+
+void raise_to(std::atomic<uint32_t>& maximum, uint32_t value) {
+  uint32_t seen = maximum;
+  while (seen < value && !maximum.compare_exchange_weak(seen, value)) {
+  }
+}
+
+}  // namespace
+
+Amax amax_of_tensor(const Context& context, const MatrixView& x_NK) {
+  Amax amax;
+  with_element(x_NK.dtype, [&](auto element) {
+    using Element = decltype(element);
+    const auto* x = static_cast<const typename Element::Storage*>(x_NK.data);
+    std::atomic<uint32_t> largest_finite = 0;
+    std::atomic<uint32_t> largest = 0;
+    for_ranges(context, x_NK.count(), kGrain, [&](int64_t begin, int64_t end) {
+      Magnitudes magnitudes;
+      vectorized<scan<Element>>(x + begin, end - begin, &magnitudes);
+      raise_to(largest_finite, magnitudes.largest_finite);
+      raise_to(largest, magnitudes.largest);
+    });
+    amax = {Element::of_magnitude(largest_finite), largest < Element::kInfinity};
+  });
+  return amax;
+}
+
+void amax_of_rows(const Context& context, const MatrixView& x_NK, float* amax_N) {
+  with_element(x_NK.dtype, [&](auto element) {
+    using Element = decltype(element);
+    const auto* x = static_cast<const typename Element::Storage*>(x_NK.data);
+    const int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, x_NK.cols));
+    for_ranges(context, x_NK.rows, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        Magnitudes magnitudes;
+        vectorized<scan<Element>>(x + row * x_NK.cols, x_NK.cols, &magnitudes);
+        amax_N[row] = Element::of_magnitude(magnitudes.largest_finite);
+      }
+    });
+  });
+}
+
+}  // namespace halftone::cpu

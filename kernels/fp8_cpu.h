@@ -1,0 +1,13 @@
+#pragma once
+
+#include "kernels/context.h"
+
+namespace halftone::cpu {
+
+// `scale` is already the one to divide by (Numerics decides in fp8.cpp).
+void quantize_fp8(const Context& context, const MatrixView& w_NK, float scale, uint8_t* codes_NK);
+void dequantize_fp8(const Context& context, const uint8_t* codes_NK, int64_t count, float scale,
+                    DType dtype, void* w_NK);
+void fake_quantize_fp8(const Context& context, const MatrixView& x_TK, float amax, void* y_TK);
+
+}  // namespace halftone::cpu

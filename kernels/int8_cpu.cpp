@@ -1,0 +1,47 @@
+#include "kernels/int8_cpu.h"
+
+#include "kernels/cpu_loops.h"
+#include "kernels/int8_elements.h"
+
+namespace halftone::cpu {
+namespace {
+
+template <typename Element>
+void quantize(const typename Element::Storage* w, int64_t count, float scale,
+              int8_t* __restrict__ codes) {
+  for (int64_t i = 0; i < count; ++i) codes[i] = int8_code(Element::load(w[i]), scale);
+}
+
+template <typename Element>
+void dequantize(const int8_t* codes, int64_t count, float scale,
+                typename Element::Storage* __restrict__ w) {
+  for (int64_t i = 0; i < count; ++i) {
+    w[i] = Element::store(static_cast<float>(codes[i]) * scale);
+  }
+}
+
+}  // namespace
+
+void quantize_int8_rows(const Context& context, const MatrixView& w_NK, const float* scale_N,
+                        int8_t* codes_NK) {
+  with_element(w_NK.dtype, [&](auto element) {
+    using Element = decltype(element);
+    const auto* w = static_cast<const typename Element::Storage*>(w_NK.data);
+    for_row_pieces(context, w_NK.rows, w_NK.cols, [&](int64_t row, int64_t begin, int64_t end) {
+      vectorized<quantize<Element>>(w + begin, end - begin, scale_N[row], codes_NK + begin);
+    });
+  });
+}
+
+void dequantize_int8_rows(const Context& context, const int8_t* codes_NK, int64_t rows,
+                          int64_t cols, const float* scale_N, DType dtype, void* w_NK) {
+  with_element(dtype, [&](auto element) {
+    using Element = decltype(element);
+    auto* w = static_cast<typename Element::Storage*>(w_NK);
+    for_row_pieces(context, rows, cols, [&](int64_t row, int64_t begin, int64_t end) {
+      vectorized<dequantize<Element>>(codes_NK + begin, end - begin, scale_N[row], w + begin);
+    });
+  });
+}
+
+}  // namespace halftone::cpu
