@@ -7,6 +7,7 @@
 #include "core/log.h"
 #include "core/sha256.h"
 #include "io/safetensors_header.h"
+#include "io/shown_name.h"
 
 namespace halftone {
 namespace {
@@ -41,13 +42,14 @@ Index read_index(const fs::path& path) {
   Index index;
   for (const auto& [tensor, file] : map->items()) {
     if (!file.is_string()) {
-      throw InputError(concat(source, ": tensor '", tensor, "' must be given a file's name, found ",
-                              file.dump().substr(0, 80)));
+      throw InputError(concat(source, ": tensor ", shown_name(tensor),
+                              " must be given a file's name, found ", file.dump().substr(0, 80)));
     }
     const std::string name = file.get<std::string>();
     if (!is_plain_file_name(name)) {
-      throw InputError(concat(source, ": tensor '", tensor, "' is placed in '", name,
-                              "'; expected the plain name of a file in the same folder"));
+      throw InputError(concat(source, ": tensor ", shown_name(tensor), " is placed in ",
+                              shown_name(name),
+                              "; expected the plain name of a file in the same folder"));
     }
     index[name].insert(tensor);
   }
@@ -60,20 +62,20 @@ void check_shard(const SafetensorsFile& shard, const std::string& file_name, con
   const std::set<std::string>& placed = index.at(file_name);
   for (const std::string& tensor : placed) {
     if (!shard.tensors().contains(tensor)) {
-      throw InputError(concat(source, ": tensor '", tensor, "' is expected in '", file_name,
-                              "', which does not hold it"));
+      throw InputError(concat(source, ": tensor ", shown_name(tensor), " is expected in '",
+                              file_name, "', which does not hold it"));
     }
   }
   for (const auto& [tensor, info] : shard.tensors()) {
     if (placed.contains(tensor)) continue;
     for (const auto& [other, names] : index) {
       if (names.contains(tensor)) {
-        throw InputError(concat(source, ": tensor '", tensor, "' is placed in '", other,
+        throw InputError(concat(source, ": tensor ", shown_name(tensor), " is placed in '", other,
                                 "' but also found in '", file_name, "'"));
       }
     }
-    throw InputError(
-        concat(source, ": tensor '", tensor, "' of '", file_name, "' is not named by the index"));
+    throw InputError(concat(source, ": tensor ", shown_name(tensor), " of '", file_name,
+                            "' is not named by the index"));
   }
 }
 
@@ -101,8 +103,8 @@ Checkpoint::Checkpoint(const fs::path& directory) : directory_(directory) {
     for (const auto& [file_name, tensors] : index) {
       if (!is_there(directory / file_name)) {
         throw InputError(concat("'", (directory / file_name).string(), "' is missing; ", kIndexFile,
-                                " places ", tensors.size(), " tensors there, e.g. '",
-                                *tensors.begin(), "'"));
+                                " places ", tensors.size(), " tensors there, e.g. ",
+                                shown_name(*tensors.begin())));
       }
       shards_.push_back(std::make_unique<SafetensorsFile>(directory / file_name));
       check_shard(*shards_.back(), file_name, index, index_path);
@@ -129,7 +131,8 @@ bool Checkpoint::has(const std::string& name) const {
 const Checkpoint::Place& Checkpoint::place_of(const std::string& name) const {
   const auto found = places_.find(name);
   if (found == places_.end()) {
-    throw InputError(concat("the tensor '", name, "' is missing in '", directory_.string(), "'"));
+    throw InputError(
+        concat("the tensor ", shown_name(name), " is missing in '", directory_.string(), "'"));
   }
   return found->second;
 }

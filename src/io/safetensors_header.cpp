@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "core/log.h"
+#include "io/shown_name.h"
 
 namespace halftone {
 namespace {
@@ -26,8 +27,8 @@ DType dtype_of(const std::string& name, const std::string& source) {
     if (name == name_of(dtype)) return dtype;
     supported += concat(supported.empty() ? "" : ", ", name_of(dtype));
   }
-  throw InputError(
-      concat(source, ": the dtype '", name, "' is not supported; supported are ", supported));
+  throw InputError(concat(source, ": the dtype ", shown_name(name),
+                          " is not supported; supported are ", supported));
 }
 
 std::optional<int64_t> product(int64_t a, int64_t b) {
@@ -106,9 +107,10 @@ void check_tiling(const std::map<std::string, TensorInfo>& tensors, int64_t data
   const TensorInfo* before = nullptr;
   for (const TensorInfo* tensor : by_offset) {
     if (tensor->offset != end) {
-      throw InputError(concat("'", path.string(), "': tensor '", tensor->name, "' begins at byte ",
-                              tensor->offset, " of the data, expected ", end, ", where ",
-                              before ? concat("'", before->name, "' ends") : "the data begin",
+      throw InputError(concat("'", path.string(), "': tensor ", shown_name(tensor->name),
+                              " begins at byte ", tensor->offset, " of the data, expected ", end,
+                              ", where ",
+                              before ? shown_name(before->name) + " ends" : "the data begin",
                               tensor->offset < end ? " (they overlap)" : " (a gap)"));
     }
     end += tensor->bytes;
@@ -171,6 +173,10 @@ SafetensorsHeader parse_safetensors_header(std::string_view text, int64_t file_b
     throw InputError(concat(source, ": expected a JSON object that begins with '{', found ",
                             text.empty() ? "nothing" : "something else"));
   }
+  // To the parser a NUL ends the text, whatever follows.
+  if (text.find('\0') != text.npos) {
+    throw InputError(concat(source, ": not valid JSON: a NUL at byte ", text.find('\0')));
+  }
   const Json root = parse_json(text, source);
   const int64_t data_bytes = file_bytes - kLengthBytes - static_cast<int64_t>(text.size());
   const int64_t data_begin = file_bytes - data_bytes;
@@ -180,7 +186,7 @@ SafetensorsHeader parse_safetensors_header(std::string_view text, int64_t file_b
     if (name == kMetadata) {
       header.metadata = parse_metadata(value, source);
     } else {
-      const std::string where = concat("'", path.string(), "': tensor '", name, "'");
+      const std::string where = concat("'", path.string(), "': tensor ", shown_name(name));
       header.tensors.emplace(name, parse_tensor(name, value, data_bytes, where));
     }
   }

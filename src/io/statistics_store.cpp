@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "io/hdf5.h"
+#include "io/shown_name.h"
 #include "io/store_file.h"
 #include "kernels/check.h"
 
@@ -23,7 +24,7 @@ constexpr size_t kMaxTextBytes = size_t{1} << 30;
 
 void check_name(const StoreFile& file, const std::string& name, const char* what) {
   if (name.empty() || name == "." || name.find_first_of(std::string("/\0", 2)) != name.npos) {
-    file.fail(concat("'", name, "' cannot be the name of a ", what,
+    file.fail(concat(shown_name(name), " cannot be the name of a ", what,
                      ": it must not be empty, '.' or hold '/'"));
   }
 }
