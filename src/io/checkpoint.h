@@ -38,6 +38,8 @@ class Checkpoint {
     size_t shard;
     const TensorInfo* info;
   };
+  const Place& place_of(const std::string& name) const;
+
   fs::path directory_;
   Json config_;
   std::vector<std::unique_ptr<SafetensorsFile>> shards_;

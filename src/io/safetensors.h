@@ -24,8 +24,9 @@ struct TensorInfo {
 std::string shape_text(const std::vector<int64_t>& shape);  // "[128, 64]"
 
 // An open safetensors file. The header is treated as hostile: length, nesting, duplicate names,
-// unknown types, overflowing shapes, ranges that overlap, leave gaps or pass the end of the file are
-// InputErrors that name the file and the tensor. Tensor bytes are read by pread, never all at once.
+// unknown types, overflowing shapes, ranges that overlap, leave gaps or pass the end of the file
+// are InputErrors that name the file and the tensor. Tensor bytes are read by pread, never all at
+// once.
 class SafetensorsFile {
  public:
   explicit SafetensorsFile(const fs::path& path);
@@ -56,8 +57,8 @@ struct TensorSpec {
 
 // The layout of a safetensors file before any data exists: `header` is its first bytes (the length
 // word included, {"__metadata__":{"format":"pt"}}, padded with spaces to a multiple of 8), and the
-// tensors' places follow formats-and-hf-export.md, 5.1: F64, I64, F32, I32, BF16, F16, I16, F8_E4M3,
-// F8_E5M2, U8, I8, BOOL, then by name, without gaps.
+// tensors' places follow formats-and-hf-export.md, 5.1: F64, I64, F32, I32, BF16, F16, I16,
+// F8_E4M3, F8_E5M2, U8, I8, BOOL, then by name, without gaps.
 struct SafetensorsLayout {
   std::string header;
   std::map<std::string, TensorInfo> tensors;

@@ -8,8 +8,8 @@
 
 namespace halftone {
 
-// The tensors of a stage as one run of bytes, so that ranks can share its reading evenly whatever the
-// model: rank r of n reads bytes [r, r + 1) * image bytes / n and the rest is gathered.
+// The tensors of a stage as one run of bytes, so that ranks can share its reading evenly whatever
+// the model: rank r of n reads bytes [r, r + 1) * image bytes / n and the rest is gathered.
 struct StageImage {
   struct Entry {
     std::string name;

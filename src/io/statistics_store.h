@@ -11,13 +11,17 @@
 namespace halftone {
 
 // The HDF5 calibration store. Groups:
-//   /meta                attributes: schema (1), halftone version, and the caller's texts (model and
-//                        data fingerprints, resolved recipe as JSON)
+//   /meta                attributes: schema (1), halftone (the version that wrote it); the caller's
+//                        texts (model and data fingerprints, resolved recipe as JSON) are one
+//                        scalar string dataset each, since an attribute ends at 64 KiB
 //   /linears/<name>      one group per linear ('/' cannot appear in a name; dots stay), datasets of
-//                        F32: "input_amax" [], "weight_amax" [], ... and attributes "tokens"
+//                        F32: "input_amax" [], "weight_amax" [], ...
 //   /progress            attributes: stages_done, stages
-// No time stamps are stored, so equal runs give equal contents. HDF5's own error stack never reaches
-// standard error: every failure is an InputError (reading) or ResourceError (writing) with the path.
+// A store that was opened is only opened for writing by the first call that writes. A name that is
+// empty, "." or holds '/' is an InputError. A file that links outside itself is refused.
+// No time stamps are stored, so equal runs give equal contents. HDF5's own error stack never
+// reaches standard error: every failure is an InputError (reading) or ResourceError (writing) with
+// the path.
 class StatisticsStore {
  public:
   static StatisticsStore create(const fs::path& path);

@@ -1,0 +1,128 @@
+#include "io/write_queue.h"
+
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <mutex>
+#include <thread>
+
+#include "kernels/check.h"
+
+namespace halftone {
+namespace {
+
+struct Job {
+  File* file = nullptr;
+  int64_t offset = 0;
+  std::vector<char> data;
+
+  int64_t bytes() const { return static_cast<int64_t>(data.size()); }
+};
+
+}  // namespace
+
+struct WriteQueue::State {
+  explicit State(int64_t limit_bytes) : limit(limit_bytes) {}
+
+  const int64_t limit;
+  std::mutex mutex;
+  std::condition_variable work;   // for the thread
+  std::condition_variable space;  // for write() and drain()
+  std::deque<Job> jobs;
+  int64_t waiting_bytes = 0;  // the write under way included
+  bool busy = false;
+  bool stopping = false;
+  std::exception_ptr failure;
+  int64_t written = 0;
+  double seconds = 0.0;
+  std::thread thread;
+
+  void run() {
+    std::unique_lock lock(mutex);
+    while (true) {
+      work.wait(lock, [this] { return stopping || !jobs.empty(); });
+      if (stopping) return;
+      Job job = std::move(jobs.front());
+      jobs.pop_front();
+      busy = true;
+      lock.unlock();
+
+      const int64_t bytes = job.bytes();
+      const auto begin = std::chrono::steady_clock::now();
+      std::exception_ptr thrown;
+      try {
+        job.file->write_at(job.offset, job.data.data(), bytes);
+      } catch (...) {
+        thrown = std::current_exception();
+      }
+      const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - begin;
+      // Freed before its bytes count as free: the limit is one of memory.
+      job = Job();
+
+      lock.lock();
+      busy = false;
+      seconds += spent.count();
+      waiting_bytes -= bytes;
+      if (thrown) {
+        failure = thrown;
+        jobs.clear();
+        waiting_bytes = 0;
+      } else {
+        written += bytes;
+      }
+      space.notify_all();
+    }
+  }
+
+  void rethrow() const {
+    if (failure) std::rethrow_exception(failure);
+  }
+};
+
+WriteQueue::WriteQueue(int64_t limit_bytes) : state_(std::make_unique<State>(limit_bytes)) {
+  check(limit_bytes > 0, "a write queue has a limit above zero");
+  state_->thread = std::thread([state = state_.get()] { state->run(); });
+}
+
+WriteQueue::~WriteQueue() {
+  {
+    const std::lock_guard lock(state_->mutex);
+    state_->stopping = true;
+  }
+  state_->work.notify_all();
+  state_->thread.join();
+}
+
+void WriteQueue::write(File& file, int64_t offset, std::vector<char> data) {
+  Job job{&file, offset, std::move(data)};
+  const int64_t bytes = job.bytes();
+  std::unique_lock lock(state_->mutex);
+  state_->space.wait(lock, [&] {
+    return state_->failure || state_->waiting_bytes == 0 ||
+           state_->waiting_bytes + bytes <= state_->limit;
+  });
+  state_->rethrow();
+  state_->waiting_bytes += bytes;
+  state_->jobs.push_back(std::move(job));
+  state_->work.notify_one();
+}
+
+void WriteQueue::drain() {
+  std::unique_lock lock(state_->mutex);
+  state_->space.wait(lock,
+                     [this] { return state_->failure || (state_->jobs.empty() && !state_->busy); });
+  state_->rethrow();
+}
+
+int64_t WriteQueue::bytes_written() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->written;
+}
+
+double WriteQueue::seconds_writing() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->seconds;
+}
+
+}  // namespace halftone
