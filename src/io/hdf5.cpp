@@ -28,6 +28,9 @@ herr_t add_name(hid_t /*group*/, const char* name, const H5L_info_t* /*info*/, v
 }  // namespace
 
 QuietErrors::QuietErrors() {
+  // Must come before HDF5's first call. Its closing at exit complains on standard error when a
+  // damaged object could not be opened; with every handle owned there is nothing left to close.
+  H5dont_atexit();
   H5Eget_auto2(H5E_DEFAULT, &function_, &data_);
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
 }

@@ -39,6 +39,7 @@ void read_stage_range(const Checkpoint& checkpoint, const StageImage& image, int
   // The position up to which `data` is filled.
   int64_t filled = begin;
   const auto zero_until = [&](int64_t position) {
+    if (position == filled) return;
     std::memset(target + (filled - begin), 0, static_cast<size_t>(position - filled));
     filled = position;
   };
