@@ -1,7 +1,6 @@
 #include "dist/agreement.h"
 
 #include <cstdint>
-#include <vector>
 
 #include "core/error.h"
 #include "core/log.h"
@@ -18,27 +17,32 @@ std::string quoted(std::string_view value) {
 
 }  // namespace
 
-void require_same(Communicator& communicator, std::string_view what, std::string_view value) {
+std::vector<std::string> gather_texts(Communicator& communicator, std::string_view text) {
   check(communicator.device() == Device::kCpu, "texts travel in host memory");
   const auto ranks = static_cast<size_t>(communicator.size());
   std::vector<int64_t> lengths(ranks, 0);
-  lengths[static_cast<size_t>(communicator.rank())] = static_cast<int64_t>(value.size());
+  lengths[static_cast<size_t>(communicator.rank())] = static_cast<int64_t>(text.size());
   communicator.all_gather(lengths.data(), sizeof(int64_t));
   size_t total = 0;
   for (const int64_t length : lengths) total += static_cast<size_t>(length);
-  std::string values(total, '\0');
-  communicator.all_gather_variable(value.data(), lengths.data(), values.data());
-
-  const std::string_view all = values;
-  const std::string_view first = all.substr(0, static_cast<size_t>(lengths[0]));
+  std::string joined(total, '\0');
+  communicator.all_gather_variable(text.data(), lengths.data(), joined.data());
+  std::vector<std::string> texts;
   size_t start = 0;
-  for (size_t rank = 0; rank < ranks; ++rank) {
-    const auto length = static_cast<size_t>(lengths[rank]);
-    const std::string_view other = all.substr(start, length);
-    start += length;
-    if (other == first) continue;
-    throw UsageError(concat("all ranks need the same ", what, ", but rank 0 has ", quoted(first),
-                            " and rank ", rank, " has ", quoted(other)));
+  for (const int64_t length : lengths) {
+    texts.push_back(joined.substr(start, static_cast<size_t>(length)));
+    start += static_cast<size_t>(length);
+  }
+  return texts;
+}
+
+void require_same(Communicator& communicator, std::string_view what, std::string_view value) {
+  const std::vector<std::string> values = gather_texts(communicator, value);
+  for (size_t rank = 1; rank < values.size(); ++rank) {
+    if (values[rank] == values[0]) continue;
+    throw UsageError(concat("all ranks need the same ", what, ", but rank 0 has ",
+                            quoted(values[0]), " and rank ", rank, " has ",
+                            quoted(values[rank])));
   }
 }
 

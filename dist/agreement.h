@@ -2,6 +2,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "dist/communicator.h"
 
@@ -13,5 +14,8 @@ void require_same(Communicator& communicator, std::string_view what, std::string
 
 // Returns the root's text on every rank.
 std::string broadcast_text(Communicator& communicator, std::string text, int root);
+
+// Every rank's text, in rank order, on every rank.
+std::vector<std::string> gather_texts(Communicator& communicator, std::string_view text);
 
 }  // namespace halftone

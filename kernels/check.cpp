@@ -5,10 +5,10 @@
 
 namespace halftone {
 
-void check(bool holds, std::string_view text, std::source_location where) {
+void check(bool holds, std::string_view text, const char* file, int line) {
   if (holds) return;
-  std::fprintf(stderr, "halftone: %.*s (%s:%u, %s)\n", static_cast<int>(text.size()), text.data(),
-               where.file_name(), static_cast<unsigned>(where.line()), where.function_name());
+  std::fprintf(stderr, "halftone: %.*s (%s:%d)\n", static_cast<int>(text.size()), text.data(), file,
+               line);
   std::abort();
 }
 

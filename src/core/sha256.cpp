@@ -57,7 +57,7 @@ std::string sha256_of_file(const fs::path& path) {
   return sum.hex();
 }
 
-std::string digest_of_directory(const fs::path& directory) {
+std::vector<std::string> files_of_directory(const fs::path& directory) {
   std::vector<std::string> names;
   for (const auto& entry : fs::recursive_directory_iterator(directory)) {
     if (!entry.is_regular_file()) continue;
@@ -65,12 +65,25 @@ std::string digest_of_directory(const fs::path& directory) {
     if (name != "summary.json") names.push_back(name);
   }
   std::sort(names.begin(), names.end());
-  Sha256 sum;
-  for (const std::string& name : names) {
-    const std::string line = name + "\n" + sha256_of_file(directory / name) + "\n";
-    sum.update(line.data(), line.size());
+  return names;
+}
+
+std::string digest_of_files(const std::vector<std::string>& names,
+                            const std::vector<std::string>& sums) {
+  check(names.size() == sums.size(), "every file has a sum");
+  Sha256 digest;
+  for (size_t i = 0; i < names.size(); ++i) {
+    const std::string line = names[i] + "\n" + sums[i] + "\n";
+    digest.update(line.data(), line.size());
   }
-  return sum.hex();
+  return digest.hex();
+}
+
+std::string digest_of_directory(const fs::path& directory) {
+  const std::vector<std::string> names = files_of_directory(directory);
+  std::vector<std::string> sums;
+  for (const std::string& name : names) sums.push_back(sha256_of_file(directory / name));
+  return digest_of_files(names, sums);
 }
 
 }  // namespace halftone

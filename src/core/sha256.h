@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/files.h"
 
@@ -23,8 +24,13 @@ class Sha256 {
 
 std::string sha256_of_bytes(const void* data, size_t bytes);
 std::string sha256_of_file(const fs::path& path);
-// Over the names and SHA-256 sums of the folder's files in name order, summary.json left out
-// (design.md, section 4).
+inline constexpr size_t kSha256HexLength = 64;
+
+// The digest of a checkpoint folder (design.md, section 4): SHA-256 over its files' names and SHA-256
+// sums in name order, summary.json left out.
+std::vector<std::string> files_of_directory(const fs::path& directory);
+std::string digest_of_files(const std::vector<std::string>& names,
+                            const std::vector<std::string>& sums);
 std::string digest_of_directory(const fs::path& directory);
 
 }  // namespace halftone

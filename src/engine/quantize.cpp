@@ -4,26 +4,15 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "core/memory.h"
 #include "core/progress.h"
 #include "dist/agreement.h"
-#include "engine/calibration_pass.h"
+#include "engine/summary.h"
 
 namespace halftone {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-std::vector<AmaxObserver::Options> what_to_observe(const Model& model,
-                                                   const std::vector<Target>& targets) {
-  std::vector<AmaxObserver::Options> observe(model.stages().size(), {false, false, false});
-  for (const Target& target : targets) {
-    for (size_t s = 0; s < observe.size(); ++s) {
-      observe[s].inputs = observe[s].inputs || target.plan.stages[s].needs_inputs();
-      observe[s].key_value = observe[s].key_value || target.plan.stages[s].needs_key_value();
-    }
-  }
-  return observe;
-}
 
 // Space for all outputs, asked before anything is written.
 void check_free_space(const std::vector<Target>& targets) {
@@ -61,16 +50,47 @@ void store_stage(StatisticsStore& store, const StageSpec& stage, const Calibrate
   store.flush();
 }
 
-// Every rank's records, on rank 0.
+// Every rank's records.
 LinearRecords gather_records(const LinearRecords& mine, Communicator& ranks) {
   LinearRecords all;
   for (const std::string& text : gather_texts(ranks, Json(mine).dump())) {
-    for (const auto& [name, record] : Json::parse(text).items()) all[name] = record;
+    const Json part = Json::parse(text);
+    for (const auto& [name, record] : part.items()) all[name] = record;
   }
   return all;
 }
 
+int64_t elements_of(const Checkpoint& checkpoint) {
+  int64_t elements = 0;
+  for (const std::string& name : checkpoint.names()) elements += checkpoint.info(name).count();
+  return elements;
+}
+
+QuantizeResult::Output describe(const Target& target, const Checkpoint& checkpoint,
+                                const LinearRecords& records) {
+  QuantizeResult::Output output;
+  output.format = target.plan.recipe.name;
+  output.dir = target.out;
+  output.bytes = target.hf.layout.total_bytes;
+  output.bits_per_weight =
+      8.0 * static_cast<double>(output.bytes) / static_cast<double>(elements_of(checkpoint));
+  for (const auto& [name, record] : records) output.fallbacks += record.contains("fallback") ? 1 : 0;
+  return output;
+}
+
 }  // namespace
+
+std::vector<AmaxObserver::Options> what_to_observe(const Model& model,
+                                                   const std::vector<const TargetPlan*>& plans) {
+  std::vector<AmaxObserver::Options> observe(model.stages().size(), {false, false, false});
+  for (const TargetPlan* plan : plans) {
+    for (size_t s = 0; s < observe.size(); ++s) {
+      observe[s].inputs = observe[s].inputs || plan->stages[s].needs_inputs();
+      observe[s].key_value = observe[s].key_value || plan->stages[s].needs_key_value();
+    }
+  }
+  return observe;
+}
 
 bool needs_forward(const std::vector<Target>& targets) {
   for (const Target& target : targets) {
@@ -120,7 +140,9 @@ QuantizeResult quantize(const Checkpoint& checkpoint, Model& model,
   calibration.compute_dtype = options.compute_dtype;
   calibration.count_padding = options.count_padding;
   calibration.show_progress = options.show_progress;
-  calibration.observe = what_to_observe(model, targets);
+  std::vector<const TargetPlan*> plans;
+  for (const Target& target : targets) plans.push_back(&target.plan);
+  calibration.observe = what_to_observe(model, plans);
   const auto stages = static_cast<int64_t>(model.stages().size());
   const CalibrationTimes times = run_calibration(
       checkpoint, model, batches, calibration, cluster, [&](const CalibratedStage& seen) {
@@ -137,16 +159,27 @@ QuantizeResult quantize(const Checkpoint& checkpoint, Model& model,
 
   const auto start = Clock::now();
   QuantizeResult result;
-  for (size_t t = 0; t < targets.size(); ++t) {
-    packers[t].copy_extra(checkpoint);
-    writers[t].finish(cluster.control, checkpoint, targets[t].config, options.overwrite);
-    result.records.push_back(gather_records(packers[t].records(), cluster.control));
-  }
   result.phases["load"] = {times.load_seconds, times.bytes_read};
   result.phases["forward"] = {times.forward_seconds, 0};
   result.phases["pack"] = {times.consume_seconds, 0};
+  for (size_t t = 0; t < targets.size(); ++t) {
+    packers[t].copy_extra(checkpoint);
+    writers[t].complete(cluster.control, checkpoint, targets[t].config);
+  }
   result.phases["write"] = {queue.seconds_writing(), queue.bytes_written()};
+  result.host_bytes = peak_host_bytes();
+  cluster.control.all_reduce(&result.host_bytes, 1, DType::kI64, ReduceOp::kMax);
+  std::vector<LinearRecords> records;
+  for (size_t t = 0; t < targets.size(); ++t) {
+    records.push_back(gather_records(packers[t].records(), cluster.control));
+    result.outputs.push_back(describe(targets[t], checkpoint, records[t]));
+    result.outputs[t].digest = writers[t].digest(cluster.control);
+  }
   result.phases["finish"] = {seconds_since(start), 0};
+  for (size_t t = 0; t < targets.size(); ++t) {
+    const Json summary = make_summary(targets[t], result, t, records[t], options.resolved);
+    writers[t].publish(cluster.control, summary.dump(2) + "\n", options.overwrite);
+  }
   return result;
 }
 

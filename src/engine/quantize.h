@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/calibration_pass.h"
 #include "engine/packer.h"
 #include "io/statistics_store.h"
 #include "text/batches.h"
@@ -20,6 +21,7 @@ struct QuantizeOptions {
   int64_t max_shard_bytes = 10'000'000'000;
   int64_t write_queue_bytes = int64_t{256} << 20;
   bool show_progress = true;
+  Json resolved = Json::object();  // the configuration, as stored beside the result
 };
 
 struct Phase {
@@ -28,13 +30,18 @@ struct Phase {
 };
 
 struct QuantizeResult {
+  struct Output {
+    std::string format;
+    fs::path dir;
+    std::string digest;
+    int64_t bytes = 0;             // of all tensors
+    double bits_per_weight = 0.0;  // those bytes over the source's weights
+    int64_t fallbacks = 0;
+  };
+  std::vector<Output> outputs;  // in the order of the targets
   std::map<std::string, Phase> phases;
-  // Per target in the order given, merged over all ranks; on rank 0 only.
-  std::vector<LinearRecords> records;
+  int64_t host_bytes = 0;  // the largest peak of all ranks
 };
-
-// The statistics that a run leaves for others: one entry per stage.
-using ModelStatistics = std::vector<StageStatistics>;
 
 // Whether some target needs the activations of the calibration data.
 bool needs_forward(const std::vector<Target>& targets);
@@ -42,6 +49,13 @@ bool needs_forward(const std::vector<Target>& targets);
 // Plans all targets of a run; refuses what cannot work before a weight is read.
 Target make_target(const Checkpoint& checkpoint, const Model& model, const Recipe& recipe,
                    const fs::path& out, int64_t max_shard_bytes);
+
+// The scales of a stage's linears for one target.
+std::vector<LinearScales> solve_stage(const StageSpec& stage, const StagePlan& plan,
+                                      const Recipe& recipe, const CalibratedStage& seen,
+                                      DType model_dtype, DType compute_dtype);
+std::vector<AmaxObserver::Options> what_to_observe(const Model& model,
+                                                   const std::vector<const TargetPlan*>& plans);
 
 // The pass of design.md, section 2: load, observe, reduce, solve, pack and write, advance, stage by
 // stage, for all targets at once. `batches` may be empty when needs_forward() says no. `store` is rank

@@ -1,9 +1,9 @@
 #include "export/hf_writer.h"
 
-#include <cstdio>
-
 #include "core/error.h"
 #include "core/log.h"
+#include "core/sha256.h"
+#include "dist/agreement.h"
 #include "export/sidecars.h"
 #include "kernels/check.h"
 
@@ -71,16 +71,39 @@ void HfWriter::write_sidecars(const Checkpoint& source, const QuantConfig& confi
   sync_directory(partial_);
 }
 
-void HfWriter::finish(Communicator& communicator, const Checkpoint& source,
-                      const QuantConfig& config, bool overwrite) {
+void HfWriter::complete(Communicator& communicator, const Checkpoint& source,
+                        const QuantConfig& config) {
   queue_.drain();
   for (File& file : files_) {
     file.sync();
     file.close();
   }
   communicator.barrier();
+  if (communicator.rank() == 0) write_sidecars(source, config);
+  communicator.barrier();
+}
+
+std::string HfWriter::digest(Communicator& communicator) const {
+  const std::vector<std::string> names = files_of_directory(partial_);
+  std::string sums;
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (static_cast<int>(i) % communicator.size() != communicator.rank()) continue;
+    sums += sha256_of_file(partial_ / names[i]);
+  }
+  const std::vector<std::string> by_rank = gather_texts(communicator, sums);
+  std::vector<std::string> in_order;
+  for (size_t i = 0; i < names.size(); ++i) {
+    const auto rank = i % static_cast<size_t>(communicator.size());
+    const size_t position = i / static_cast<size_t>(communicator.size());
+    in_order.push_back(by_rank[rank].substr(position * kSha256HexLength, kSha256HexLength));
+  }
+  return digest_of_files(names, in_order);
+}
+
+void HfWriter::publish(Communicator& communicator, const std::string& summary, bool overwrite) {
   if (communicator.rank() == 0) {
-    write_sidecars(source, config);
+    write_text_file(partial_ / "summary.json", summary);
+    sync_directory(partial_);
     const fs::path aside = out_.parent_path() / ("." + out_.filename().string() + ".replaced");
     remove_folder(aside);
     if (fs::exists(out_)) {

@@ -23,10 +23,14 @@ class HfWriter {
   void begin(Communicator& communicator);
   // Queues a tensor's bytes; the size is the planned one.
   void write(const std::string& name, std::vector<char> bytes);
-  // Waits for all writes of all ranks, adds the JSON files and the source's other files, makes
-  // everything durable and renames. An existing `out` is replaced only with `overwrite`.
-  void finish(Communicator& communicator, const Checkpoint& source, const QuantConfig& config,
-              bool overwrite);
+  // Waits for all writes of all ranks, adds the JSON files and the source's other files and makes
+  // everything durable.
+  void complete(Communicator& communicator, const Checkpoint& source, const QuantConfig& config);
+  // The digest of the finished folder; the ranks share the reading.
+  std::string digest(Communicator& communicator) const;
+  // Adds summary.json and gives the folder its name. An existing `out` is replaced only with
+  // `overwrite`.
+  void publish(Communicator& communicator, const std::string& summary, bool overwrite);
 
   // The name under which the checkpoint is assembled.
   static fs::path partial_path(const fs::path& out);

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "calibrate/fake_quant.h"
+#include "calibrate/target_plan.h"
+#include "engine/calibration_pass.h"
+#include "engine/stage_loader.h"
+
+namespace halftone {
+
+// Where an evaluated model's weights come from and how its activations are treated: the original, a
+// fake-quantized one in memory, or an exported checkpoint.
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+
+  // Names on disk per stage.
+  virtual std::vector<std::vector<std::string>> names() const = 0;
+  // The stage's weights in `dtype` as they are computed with.
+  virtual StageWeights weights(size_t stage, const LoadedStage& loaded, at::ScalarType dtype,
+                               ThreadPool& pool) = 0;
+  // Valid after weights() of the same stage.
+  virtual std::unique_ptr<LinearRunner> make_runner(size_t stage) const = 0;
+};
+
+std::unique_ptr<WeightSource> make_original_source(const Model& model);
+
+// The scales of a calibration, per stage.
+struct CalibratedScales {
+  std::vector<std::vector<LinearScales>> linears;
+  std::vector<std::vector<std::pair<float, float>>> kv_amax;  // per attention: keys, values
+};
+CalibratedScales calibrate_scales(const Checkpoint& checkpoint, Model& model,
+                                  const TargetPlan& plan, const std::vector<Batch>& batches,
+                                  const CalibrationOptions& options, const Cluster& cluster);
+std::unique_ptr<WeightSource> make_fake_quant_source(const Model& model, const TargetPlan& plan,
+                                                     CalibratedScales scales, DType model_dtype,
+                                                     Numerics numerics);
+
+// Whether config.json has a quantization_config.
+bool is_quantized(const Checkpoint& checkpoint);
+// A unified Hugging Face checkpoint read back: which linears are stored how follows from its
+// configuration and is checked against the headers (InputError).
+std::unique_ptr<WeightSource> make_exported_source(const Checkpoint& checkpoint,
+                                                   const Model& model);
+
+}  // namespace halftone
