@@ -69,7 +69,7 @@ const AddedToken* AddedTokens::Trie::longest(std::string_view text, size_t at) c
 }
 
 AddedTokens::AddedTokens(const Json& list, const Vocabulary& vocabulary, const std::string& source)
-    : word_(R"([\w\x{200C}\x{200D}])", source) {
+    : word_(R"([\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200C}\x{200D}])", source) {
   size_t index = 0;
   for (const Json& value : list) {
     const std::string place = concat(source, ", added_tokens[", index++, "]");

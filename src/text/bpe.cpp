@@ -33,25 +33,26 @@ struct Candidate {
   }
 };
 
+uint64_t merge_key(TokenId left, TokenId right) {
+  return static_cast<uint64_t>(left) << 32 | static_cast<uint64_t>(right);
+}
+
 void refuse_text(const Json& model, const char* key, const std::string& source) {
   const auto value = json_member_or<std::string>(model, key, "", source);
   if (!value.empty()) refuse_part(source, concat(key, " '", value, "'"), "null or \"\"");
 }
 
-// "a b" or ["a", "b"].
-std::pair<std::string, std::string> merge_pair(const Json& merge, const std::string& source) {
+// "a b" or ["a", "b"]; nothing where it is neither.
+std::optional<std::pair<std::string, std::string>> merge_pair(const Json& merge) {
   if (merge.is_string()) {
     const auto& text = merge.get_ref<const std::string&>();
     const size_t space = text.find(' ');
-    if (space != std::string::npos && text.find(' ', space + 1) == std::string::npos) {
-      return {text.substr(0, space), text.substr(space + 1)};
-    }
-  } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() &&
-             merge[1].is_string()) {
-    return {merge[0].get<std::string>(), merge[1].get<std::string>()};
+    if (space == std::string::npos || text.find(' ', space + 1) != std::string::npos) return {};
+    return std::pair(text.substr(0, space), text.substr(space + 1));
   }
-  throw InputError(
-      concat(source, ": expected \"a b\" or [\"a\", \"b\"], found ", merge.dump().substr(0, 80)));
+  if (!merge.is_array() || merge.size() != 2) return {};
+  if (!merge[0].is_string() || !merge[1].is_string()) return {};
+  return std::pair(merge[0].get<std::string>(), merge[1].get<std::string>());
 }
 
 // Other models have a vocabulary of another shape: they are named before it is read.
@@ -96,22 +97,27 @@ void Bpe::read_merges(const Json& merges, const std::string& source) {
   merges_.reserve(merges.size());
   uint32_t rank = 0;
   for (const Json& entry : merges) {
-    const std::string place = concat(source, "[", rank, "]");
-    const auto [left, right] = merge_pair(entry, place);
+    const auto pair = merge_pair(entry);
+    if (!pair) {
+      throw InputError(concat(source, "[", rank, "]: expected \"a b\" or [\"a\", \"b\"], found ",
+                              entry.dump().substr(0, 80)));
+    }
     const auto id_of = [&](const std::string& token) {
       const auto found = vocabulary_.find(token);
-      if (!found) throw InputError(concat(place, ": '", token, "' is not in the vocabulary"));
-      return *found;
+      if (found) return *found;
+      throw InputError(concat(source, "[", rank, "]: '", token, "' is not in the vocabulary"));
     };
-    const auto key = static_cast<uint64_t>(id_of(left)) << 32 | static_cast<uint64_t>(id_of(right));
+    const TokenId left = id_of(pair->first);
+    const TokenId right = id_of(pair->second);
     // Of two equal merges the later counts.
-    merges_.insert_or_assign(key, Merge{rank, id_of(left + right)});
+    merges_.insert_or_assign(merge_key(left, right),
+                             Merge{rank, id_of(pair->first + pair->second)});
     ++rank;
   }
 }
 
 const Bpe::Merge* Bpe::find_merge(TokenId left, TokenId right) const {
-  const auto found = merges_.find(static_cast<uint64_t>(left) << 32 | static_cast<uint64_t>(right));
+  const auto found = merges_.find(merge_key(left, right));
   return found == merges_.end() ? nullptr : &found->second;
 }
 

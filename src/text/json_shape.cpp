@@ -1,6 +1,5 @@
 #include "text/json_shape.h"
 
-#include "core/error.h"
 #include "core/log.h"
 
 namespace halftone {
@@ -38,16 +37,23 @@ std::string part_type(const Json& part, const std::string& source) {
   return json_member<std::string>(part, "type", source);
 }
 
+std::optional<TokenId> try_token_id(const Json& value) {
+  if (!value.is_number_integer()) return std::nullopt;
+  // An unsigned number beyond the range of int64_t becomes negative here.
+  const auto id = value.get<int64_t>();
+  if (id < 0 || id > kMaxTokenId) return std::nullopt;
+  return static_cast<TokenId>(id);
+}
+
+InputError bad_token_id(const Json& value, const std::string& source) {
+  return InputError(concat(source, ": expected a token id from 0 to ", kMaxTokenId, ", found ",
+                           value.dump().substr(0, 80)));
+}
+
 TokenId token_id(const Json& value, const std::string& source) {
-  const bool integer = value.is_number_integer();
-  const bool in_range =
-      integer && (value.is_number_unsigned() ? value.get<uint64_t>() <= uint64_t{kMaxTokenId}
-                                             : value.get<int64_t>() >= 0);
-  if (in_range && value.get<int64_t>() <= kMaxTokenId) {
-    return static_cast<TokenId>(value.get<int64_t>());
-  }
-  throw InputError(concat(source, ": expected a token id from 0 to ", kMaxTokenId, ", found ",
-                          value.dump().substr(0, 80)));
+  const auto id = try_token_id(value);
+  if (!id) throw bad_token_id(value, source);
+  return *id;
 }
 
 void refuse_part(const std::string& source, const std::string& found,

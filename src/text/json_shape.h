@@ -1,7 +1,9 @@
 #pragma once
 
+#include <optional>
 #include <string>
 
+#include "core/error.h"
 #include "core/json.h"
 #include "text/tokenizer.h"
 
@@ -17,7 +19,9 @@ void expect_object(const Json& value, const std::string& source);
 
 // The "type" of a part of tokenizer.json; "null" where the part is null.
 std::string part_type(const Json& part, const std::string& source);
-// An id from 0 to kMaxTokenId.
+// An id from 0 to kMaxTokenId, or nothing.
+std::optional<TokenId> try_token_id(const Json& value);
+InputError bad_token_id(const Json& value, const std::string& source);
 TokenId token_id(const Json& value, const std::string& source);
 
 [[noreturn]] void refuse_part(const std::string& source, const std::string& found,

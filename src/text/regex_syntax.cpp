@@ -11,6 +11,8 @@ namespace {
 
 // Oniguruma's \w; PCRE2's has other numbers and, before 10.43, no marks.
 constexpr std::string_view kWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
+// Outside of a class, and only there, it has the superscripts and fractions of Latin-1, too.
+constexpr std::string_view kLatinWord = R"(\xB2\xB3\xB9\xBC-\xBE)";
 constexpr std::array<std::string_view, 8> kGroups = {
     "?:", "?i:", "?-i:", "?=", "?!", "?>", "?<=", "?<!"};
 
@@ -95,10 +97,10 @@ class Rewriter {
       case 'D':
         return replace(2, R"(\P{Nd})");
       case 'w':
-        return replace(2, in_class_ ? std::string(kWord) : concat("[", kWord, "]"));
+        return replace(2, in_class_ ? std::string(kWord) : concat("[", kWord, kLatinWord, "]"));
       case 'W':
         if (in_class_) refuse("\\W' inside of '[...]");
-        return replace(2, concat("[^", kWord, "]"));
+        return replace(2, concat("[^", kWord, kLatinWord, "]"));
       case 'v':
         return replace(2, R"(\x0B)");
       case 'n':
@@ -132,8 +134,9 @@ class Rewriter {
     for (const char c : name) {
       if (!is_ascii_word(c)) refuse(in_.substr(at_, end + 1 - at_));
     }
-    replace(end + 1 - at_, concat(in_.substr(at_, 2), "{", inverted ? "^" : "",
-                                  name.size() > 2 ? "sc:" : "", name, "}"));
+    const bool script = name.size() > 2 && name != "Alphabetic" && name != "White_Space";
+    replace(end + 1 - at_,
+            concat(in_.substr(at_, 2), "{", inverted ? "^" : "", script ? "sc:" : "", name, "}"));
   }
 
   void hexadecimal() {

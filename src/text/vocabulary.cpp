@@ -11,17 +11,18 @@ Vocabulary::Vocabulary(const Json& vocab, const std::string& source) {
   ids.reserve(vocab.size());
   tokens_.reserve(vocab.size());
   for (const auto& [token, value] : vocab.items()) {
-    const TokenId id = token_id(value, concat(source, ", model.vocab, token '", token, "'"));
-    const auto index = static_cast<size_t>(id);
+    const auto id = try_token_id(value);
+    if (!id) throw bad_token_id(value, concat(source, ", model.vocab, token '", token, "'"));
+    const auto index = static_cast<size_t>(*id);
     if (index >= slots_.size()) slots_.resize(index + 1, -1);
     if (slots_[index] >= 0) {
       throw InputError(concat(source, ", model.vocab: '",
                               tokens_[static_cast<size_t>(slots_[index])], "' and '", token,
-                              "' have the same id ", id));
+                              "' have the same id ", *id));
     }
     slots_[index] = static_cast<int32_t>(tokens_.size());
     tokens_.push_back(token);
-    ids.push_back(id);
+    ids.push_back(*id);
   }
   ids_.reserve(tokens_.size());
   for (size_t i = 0; i < tokens_.size(); ++i) ids_.emplace(tokens_[i], ids[i]);
