@@ -12,22 +12,25 @@ namespace {
 
 struct Magnitudes {
   uint32_t largest_finite = 0;
-  uint32_t largest = 0;
+  bool finite = true;
 };
 
-// Magnitudes are compared as integers of the element's own width: exact and without rounding.
+// Magnitudes are compared as integers of the element's own width: exact and without rounding. With
+// infinity taken away (modulo 2^16 or 2^32) every finite one is above every other: the maximum is
+// the largest finite one, and the minimum tells whether there are others. Both vectorize.
 template <typename Element>
 void scan(const typename Element::Storage* x, int64_t count, Magnitudes* result) {
   using Bits = std::conditional_t<sizeof(typename Element::Storage) == 2, uint16_t, uint32_t>;
-  Bits largest_finite = 0;
-  Bits largest = 0;
+  constexpr Bits kZero = static_cast<Bits>(0u - Element::kInfinity);
+  Bits highest = kZero;
+  Bits lowest = kZero;
   for (int64_t i = 0; i < count; ++i) {
-    const Bits magnitude = static_cast<Bits>(Element::magnitude(x[i]));
-    const Bits finite = magnitude < Element::kInfinity ? magnitude : Bits{0};
-    largest_finite = std::max(largest_finite, finite);
-    largest = std::max(largest, magnitude);
+    const Bits shifted = static_cast<Bits>(Element::magnitude(x[i]) - Element::kInfinity);
+    highest = std::max(highest, shifted);
+    lowest = std::min(lowest, shifted);
   }
-  *result = {largest_finite, largest};
+  result->largest_finite = static_cast<Bits>(highest + Element::kInfinity);
+  result->finite = lowest == kZero;
 }
 
 void raise_to(std::atomic<uint32_t>& maximum, uint32_t value) {
@@ -44,14 +47,14 @@ Amax amax_of_tensor(const Context& context, const MatrixView& x_NK) {
     using Element = decltype(element);
     const auto* x = static_cast<const typename Element::Storage*>(x_NK.data);
     std::atomic<uint32_t> largest_finite = 0;
-    std::atomic<uint32_t> largest = 0;
+    std::atomic<bool> finite = true;
     for_ranges(context, x_NK.count(), kGrain, [&](int64_t begin, int64_t end) {
       Magnitudes magnitudes;
       vectorized<scan<Element>>(x + begin, end - begin, &magnitudes);
       raise_to(largest_finite, magnitudes.largest_finite);
-      raise_to(largest, magnitudes.largest);
+      if (!magnitudes.finite) finite = false;
     });
-    amax = {Element::of_magnitude(largest_finite), largest < Element::kInfinity};
+    amax = {Element::of_magnitude(largest_finite), finite};
   });
   return amax;
 }

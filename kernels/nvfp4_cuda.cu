@@ -70,7 +70,8 @@ __global__ void fake_quantize(const typename Element::Storage* x, int64_t rows, 
     }
     const float step = fake_nvfp4_step(amax_of_block<Element, kBlock>(block), d, g);
     for (int i = 0; i < kBlock; ++i) {
-      if (i < size) y[at + i] = Element::store(fake_nvfp4(Element::load(block.v[i]), step));
+      if (i < size)
+        y[at + i] = Element::store(round_to_e2m1(Element::load(block.v[i]) / step) * step);
     }
   }
 }

@@ -23,8 +23,8 @@ HALFTONE_HOST_DEVICE inline float fake_nvfp4_step(float amax_of_block, float d, 
   return step < 1e-5f ? 1.0f : step;
 }
 
-HALFTONE_HOST_DEVICE inline float fake_nvfp4(float x, float step) {
-  return float_of_e2m1(e2m1_of_float(x / step)) * step;
+HALFTONE_HOST_DEVICE inline float round_to_e2m1(float value) {
+  return float_of_e2m1(e2m1_of_float(value));
 }
 
 }  // namespace halftone

@@ -88,9 +88,13 @@ class Suite {
   }
 
  private:
-  // Random rows, repeated: random numbers for all would take longer than the measurement.
+  // Normally distributed rows as weights are, repeated: random numbers for all would take longer
+  // than the measurement.
   static Matrix make_weights(DType dtype) {
-    const Matrix rows = testing::random_matrix(dtype, 4, kCols, 1);
+    Matrix rows(dtype, 4, kCols);
+    std::mt19937 random(1);
+    std::normal_distribution<double> normal(0.0, 0.05);
+    for (int64_t i = 0; i < rows.count(); ++i) rows.set(i, normal(random));
     Matrix w(dtype, kRows, kCols);
     for (size_t at = 0; at < w.bytes.size(); at += rows.bytes.size()) {
       std::memcpy(&w.bytes[at], rows.bytes.data(), rows.bytes.size());
@@ -177,7 +181,7 @@ void add_benchmarks(Machine& machine, DType dtype) {
           measure(state, machine, operation, copy_speed, wrong);
         })
         ->UseManualTime()
-        ->Iterations(15)
+        ->Iterations(40)
         ->Unit(benchmark::kMillisecond);
   }
 }
