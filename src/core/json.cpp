@@ -17,8 +17,8 @@ std::string place(std::string_view text, size_t byte) {
   byte = std::min(byte, text.size());
   const auto line = std::count(text.begin(), text.begin() + static_cast<ptrdiff_t>(byte), '\n') + 1;
   const size_t start = text.rfind('\n', byte == 0 ? 0 : byte - 1);
-  const size_t column = start == std::string_view::npos || start >= byte ? byte : byte - start;
-  return concat("line ", line, ", column ", std::max<size_t>(column, 1));
+  const size_t before = start == std::string_view::npos || start >= byte ? 0 : start + 1;
+  return concat("line ", line, ", column ", std::max<size_t>(byte - before, 1));
 }
 
 // Builds the value from the parser's events: the library itself keeps the last of two equal keys.
@@ -54,7 +54,8 @@ class StrictBuilder : public nlohmann::json_sax<Json> {
   bool parse_error(size_t position, const std::string& last_token,
                    const nlohmann::detail::exception& /*error*/) override {
     throw InputError(concat(source_, ": not valid JSON at ", place(text_, position),
-                            last_token.empty() ? "" : concat(", near '", last_token, "'")));
+                            last_token.empty() ? ""
+                                               : concat(", near '", last_token.substr(0, 40), "'")));
   }
 
  private:
@@ -124,6 +125,11 @@ bool has_type(const Json& value) {
 }  // namespace
 
 Json parse_json(std::string_view text, const std::string& source) {
+  // The library takes a NUL for the end of the text.
+  const size_t nul = text.find('\0');
+  if (nul != std::string_view::npos) {
+    throw InputError(concat(source, ": not valid JSON at ", place(text, nul + 1), ": a NUL byte"));
+  }
   StrictBuilder builder(text, source);
   Json::sax_parse(text.begin(), text.end(), &builder);
   return builder.take();

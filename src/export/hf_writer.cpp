@@ -30,7 +30,7 @@ void remove_folder(const fs::path& folder) {
 }  // namespace
 
 fs::path HfWriter::partial_path(const fs::path& out) {
-  return out.parent_path() / ("." + out.filename().string() + ".partial");
+  return out.parent_path() / concat(".", out.filename().string(), ".partial");
 }
 
 HfWriter::HfWriter(fs::path out, const HfLayout& layout, WriteQueue& queue)
@@ -104,7 +104,7 @@ void HfWriter::publish(Communicator& communicator, const std::string& summary, b
   if (communicator.rank() == 0) {
     write_text_file(partial_ / "summary.json", summary);
     sync_directory(partial_);
-    const fs::path aside = out_.parent_path() / ("." + out_.filename().string() + ".replaced");
+    const fs::path aside = out_.parent_path() / concat(".", out_.filename().string(), ".replaced");
     remove_folder(aside);
     if (fs::exists(out_)) {
       if (!overwrite) {

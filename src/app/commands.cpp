@@ -1,0 +1,13 @@
+#include "app/commands.h"
+
+namespace halftone {
+
+const std::vector<Command>& commands() {
+  static const std::vector<Command> list{
+      quantize_command(), evaluate_command(), tokenize_command(),
+      inspect_command(),  formats_command(),  models_command(),
+  };
+  return list;
+}
+
+}  // namespace halftone
