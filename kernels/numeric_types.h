@@ -98,9 +98,10 @@ HALFTONE_HOST_DEVICE inline float float_of_e4m3(uint8_t code) {
 // Index into {0, .5, 1, 1.5, 2, 3, 4, 6} of the nearest to |value|, ties to the even index, 7 for
 // everything above 5 and for NaN (formats-and-hf-export.md, 2.9).
 HALFTONE_HOST_DEVICE inline uint32_t e2m1_index_of_float(float value) {
-  const uint32_t magnitude = bits_of(value) & 0x7fffffffu;
-  const uint32_t rounded = ((magnitude + 0x1fffffu + ((magnitude >> 22) & 1u)) >> 22) - (126u << 1);
-  const uint32_t normal = magnitude > 0x40a00000u ? 7u : rounded;
+  constexpr uint32_t kSix = 0x40c00000u;
+  const uint32_t bits = bits_of(value) & 0x7fffffffu;
+  const uint32_t magnitude = bits < kSix ? bits : kSix;
+  const uint32_t normal = ((magnitude + 0x1fffffu + ((magnitude >> 22) & 1u)) >> 22) - (126u << 1);
   // fp32 numbers at 2^22 are 0.5 apart.
   const uint32_t subnormal = bits_of(float_of_bits(magnitude) + 4194304.0f) - bits_of(4194304.0f);
   return magnitude < 0x3f800000u ? subnormal : normal;

@@ -1,6 +1,7 @@
 #include "kernels/nvfp4_cpu.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <type_traits>
 
@@ -9,6 +10,8 @@
 
 namespace halftone::cpu {
 namespace {
+
+static_assert(std::endian::native == std::endian::little, "two codes are packed as one integer");
 
 // Blocks that go through the stages together: their codes and scales stay in the first-level cache,
 // and each stage is a loop that vectorizes by itself.
@@ -71,7 +74,9 @@ void quantize(const typename Element::Storage* w, int64_t blocks, float scale_2,
     for (int64_t i = 0; i < size * kBlock; ++i) codes[i] = e2m1_of_float(values[i]);
     uint8_t* const bytes = packed + start * kBlock / 2;
     for (int64_t i = 0; i < size * kBlock / 2; ++i) {
-      bytes[i] = static_cast<uint8_t>(codes[2 * i] | (codes[2 * i + 1] << 4));
+      uint16_t pair;  // even | odd << 8
+      std::memcpy(&pair, codes + 2 * i, sizeof(pair));
+      bytes[i] = static_cast<uint8_t>(pair | (pair >> 4));
     }
   }
 }
