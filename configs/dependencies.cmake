@@ -47,7 +47,8 @@ target_link_libraries(halftone_torch INTERFACE
 target_link_options(halftone_torch INTERFACE
   -Wl,-rpath,${HALFTONE_TORCH_ROOT}/lib -Wl,--unresolved-symbols=ignore-in-shared-libs)
 
-# CUDA: the compiler and the static runtime. There may be no GPU to detect, so the list is ours.
+# CUDA: the compiler and the shared runtime, which LibTorch uses too: two would each have a current
+# device of their own. There may be no GPU to detect, so the list is ours.
 if(HALFTONE_CUDA STREQUAL "AUTO")
   find_program(HALFTONE_NVCC nvcc HINTS /usr/local/cuda/bin)
   if(HALFTONE_NVCC)
