@@ -41,8 +41,7 @@ void require_same(Communicator& communicator, std::string_view what, std::string
   for (size_t rank = 1; rank < values.size(); ++rank) {
     if (values[rank] == values[0]) continue;
     throw UsageError(concat("all ranks need the same ", what, ", but rank 0 has ",
-                            quoted(values[0]), " and rank ", rank, " has ",
-                            quoted(values[rank])));
+                            quoted(values[0]), " and rank ", rank, " has ", quoted(values[rank])));
   }
 }
 

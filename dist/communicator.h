@@ -12,9 +12,9 @@ class World;
 
 enum class ReduceOp : uint8_t { kMax, kSum };
 
-// Collectives over all ranks of a run. Every rank must call the same ones in the same order with the
-// same sizes. Pointers are host pointers for the MPI implementation and device pointers for NCCL's.
-// A failed collective throws PeerError that names the rank, the host and the operation.
+// Collectives over all ranks of a run. Every rank must call the same ones in the same order with
+// the same sizes. Pointers are host pointers for the MPI implementation and device pointers for
+// NCCL's. A failed collective throws PeerError that names the rank, the host and the operation.
 class Communicator {
  public:
   virtual ~Communicator() = default;

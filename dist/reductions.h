@@ -9,8 +9,8 @@
 namespace halftone {
 
 // Collects the maxima of a stage and reduces them in one collective. Exact, so the result does not
-// depend on the number of ranks. A rank that saw nothing contributes kAbsent; what no rank saw stays
-// kAbsent. Every rank must add the same values in the same order.
+// depend on the number of ranks. A rank that saw nothing contributes kAbsent; what no rank saw
+// stays kAbsent. Every rank must add the same values in the same order.
 class MaxBucket {
  public:
   static constexpr float kAbsent = -1.0f;
@@ -23,8 +23,8 @@ class MaxBucket {
   std::vector<std::span<float>> parts_;
 };
 
-// Sums over batches that do not depend on who computed which batch: the contributions of all batches
-// are gathered in pieces and added in batch order, in FP64, from 0.
+// Sums over batches that do not depend on who computed which batch: the contributions of all
+// batches are gathered in pieces and added in batch order, in FP64, from 0.
 class BatchOrderedSums {
  public:
   // `width` sums. Batch b is computed by rank b mod size.

@@ -14,7 +14,8 @@ struct Command {
   std::string summary;
   bool distributed;  // runs on all ranks of an MPI world; others run on one process alone
   Options (*options)();
-  // Throws Error; returns normally when done. `world` is null for commands that are not distributed.
+  // Throws Error; returns normally when done. `world` is null for commands that are not
+  // distributed.
   void (*run)(const Options& options, const World* world);
 };
 

@@ -4,8 +4,8 @@
 
 namespace halftone {
 
-// Loads LibTorch's CUDA part, which the program does not link, so that it starts on machines without
-// CUDA. Returns an empty text when GPUs can be used, else why not.
+// Loads LibTorch's CUDA part, which the program does not link, so that it starts on machines
+// without CUDA. Returns an empty text when GPUs can be used, else why not.
 std::string load_cuda_library();
 
 // Makes one GPU the current one for this process, dealt by the position among the host's ranks.

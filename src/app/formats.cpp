@@ -16,9 +16,8 @@ Options options() {
 Json describe(const std::vector<Recipe>& presets) {
   Json list = Json::array();
   for (const Recipe& preset : presets) {
-    list.push_back({{"name", preset.name},
-                    {"preset", preset.preset},
-                    {"description", preset.description}});
+    list.push_back(
+        {{"name", preset.name}, {"preset", preset.preset}, {"description", preset.description}});
   }
   return list;
 }
@@ -44,6 +43,8 @@ void run(const Options& options, const World* /*world*/) {
 
 }  // namespace
 
-Command formats_command() { return {"formats", "what --format and --kv-cache take", false, &options, &run}; }
+Command formats_command() {
+  return {"formats", "what --format and --kv-cache take", false, &options, &run};
+}
 
 }  // namespace halftone

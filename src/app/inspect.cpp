@@ -11,10 +11,12 @@ namespace halftone {
 namespace {
 
 Options options() {
-  Options options("halftone inspect PATH [--json] (or --path PATH)",
-                  "Shows what is in a checkpoint folder, a safetensors file or a calibration store.");
+  Options options(
+      "halftone inspect PATH [--json]",
+      "Shows what is in a checkpoint folder, a safetensors file or a calibration store.");
   options.group("What");
   options.text("path", "PATH", "", "a folder, a .safetensors file or a .h5 store");
+  options.positional("path");
   options.flag("json", "print one JSON object");
   return options;
 }
@@ -48,7 +50,9 @@ Json inspect_file(const fs::path& path) {
     tensors.push_back(tensor_json(info, path));
     bytes += info.bytes;
   }
-  return {{"kind", "safetensors"}, {"bytes", bytes}, {"metadata", file.metadata()},
+  return {{"kind", "safetensors"},
+          {"bytes", bytes},
+          {"metadata", file.metadata()},
           {"tensors", tensors}};
 }
 
@@ -58,8 +62,8 @@ Json inspect_store(const fs::path& path) {
   for (const std::string& linear : store.linears()) {
     for (const std::string& dataset : store.datasets(linear)) {
       const StatisticsStore::Values values = store.values(linear, dataset);
-      linears[linear][dataset] = values.shape.empty() ? Json(values.values.front())
-                                                      : Json{{"shape", values.shape}};
+      linears[linear][dataset] =
+          values.shape.empty() ? Json(values.values.front()) : Json{{"shape", values.shape}};
     }
   }
   return {{"kind", "store"},

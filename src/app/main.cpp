@@ -19,10 +19,12 @@ using namespace halftone;
 
 void print_help(std::FILE* stream) {
   std::string text =
-      "halftone quantizes large language models after training.\n\nUsage: halftone COMMAND [options]"
+      "halftone quantizes large language models after training.\n\nUsage: halftone COMMAND "
+      "[options]"
       "\n\n";
   for (const Command& command : commands()) {
-    text += "  " + command.name + std::string(12 - command.name.size(), ' ') + command.summary + "\n";
+    text +=
+        "  " + command.name + std::string(12 - command.name.size(), ' ') + command.summary + "\n";
   }
   text += "\nhalftone COMMAND --help lists a command's options.\n";
   std::fputs(text.c_str(), stream);

@@ -30,6 +30,8 @@ void run(const Options& options, const World* /*world*/) {
 
 }  // namespace
 
-Command models_command() { return {"models", "supported model families", false, &options, &run}; }
+Command models_command() {
+  return {"models", "supported model families", false, &options, &run};
+}
 
 }  // namespace halftone

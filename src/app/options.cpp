@@ -38,7 +38,9 @@ Options::Options(std::string usage, std::string description)
   flag("help", "show this help");
 }
 
-void Options::group(const std::string& title) { group_ = title; }
+void Options::group(const std::string& title) {
+  group_ = title;
+}
 
 Options::Option& Options::add(Kind kind, const std::string& name, const std::string& value_name,
                               const std::string& help) {
@@ -116,8 +118,8 @@ std::string Options::allowed(const Option& option) const {
 void Options::set(Option& option, const std::vector<std::string>& values,
                   const std::string& place) {
   const auto fail = [&] {
-    throw UsageError(concat(place, ": expected ", allowed(option), ", found '",
-                            joined(values, " "), "'"));
+    throw UsageError(
+        concat(place, ": expected ", allowed(option), ", found '", joined(values, " "), "'"));
   };
   const bool list = option.kind == Kind::kPaths;
   if (list ? values.empty() : values.size() != 1) fail();
@@ -189,12 +191,15 @@ bool Options::parse(const std::vector<std::string>& arguments) {
       description.add_options()(option.name.c_str(), po::value<std::vector<std::string>>(), "");
     }
   }
+  po::positional_options_description positional;
+  if (!positional_.empty()) positional.add(positional_.c_str(), 1);
   try {
-    const int style = po::command_line_style::default_style & ~po::command_line_style::allow_guessing;
+    const int style =
+        po::command_line_style::default_style & ~po::command_line_style::allow_guessing;
     const po::parsed_options parsed = po::command_line_parser(arguments)
                                           .options(description)
                                           .style(style)
-                                          .positional(po::positional_options_description())
+                                          .positional(positional)
                                           .run();
     for (const auto& one : parsed.options) {
       Option& option = *lookup(one.string_key);
@@ -258,7 +263,9 @@ const Options::Option& Options::find(const std::string& name, Kind kind) const {
   return *found;
 }
 
-bool Options::given(const std::string& name) const { return find(name, Kind::kText).given; }
+bool Options::given(const std::string& name) const {
+  return find(name, Kind::kText).given;
+}
 
 const std::string& Options::get(const std::string& name) const {
   return find(name, Kind::kText).values.front();

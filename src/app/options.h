@@ -30,11 +30,13 @@ class Options {
   void integer_or_auto(const std::string& name, int64_t smallest, int64_t largest,
                        const std::string& help);
   void flag(const std::string& name, const std::string& help);
+  // The option that a word without a dash is for.
+  void positional(const std::string& name) { positional_ = name; }
   // One or more values.
   void paths(const std::string& name, const std::string& help);
 
-  // UsageErrors name the option, what was expected and found, and the nearest name of an unknown one.
-  // Returns false when --help was asked for.
+  // UsageErrors name the option, what was expected and found, and the nearest name of an unknown
+  // one. Returns false when --help was asked for.
   bool parse(const std::vector<std::string>& arguments);
   std::string help() const;
 
@@ -74,6 +76,7 @@ class Options {
   std::string usage_;
   std::string description_;
   std::string group_;
+  std::string positional_;
   std::vector<Option> options_;
 };
 

@@ -69,8 +69,8 @@ fs::path without_trailing_slash(const std::string& path) {
   return clean.has_filename() ? clean : clean.parent_path();
 }
 
-// The folder that will hold the outputs must be writable before the work begins; an output that exists
-// is refused.
+// The folder that will hold the outputs must be writable before the work begins; an output that
+// exists is refused.
 void check_output(const fs::path& out, const fs::path& model, bool overwrite) {
   if (fs::exists(out) && !overwrite) {
     throw UsageError(concat("'", out.string(), "' exists already: choose another --out, or pass ",
@@ -133,7 +133,8 @@ class RunStore {
     if (!fs::exists(final_)) return;
     const StatisticsStore old = StatisticsStore::open(final_);
     if (old.text("model_fingerprint") == model && old.text("data_fingerprint") == data) return;
-    throw UsageError(concat("'", final_.string(), "' belongs to another model or other data: choose ",
+    throw UsageError(concat("'", final_.string(),
+                            "' belongs to another model or other data: choose ",
                             "another --workspace, or pass --overwrite"));
   }
 

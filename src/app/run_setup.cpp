@@ -31,7 +31,8 @@ at::Device pick_device(const Options& options, const World& world) {
   const std::string& wanted = options.get("device");
   if (wanted == "cpu") return at::kCPU;
   const std::string problem = load_cuda_library();
-  if (problem.empty()) return {at::kCUDA, static_cast<c10::DeviceIndex>(use_gpu(world.local_rank()))};
+  if (problem.empty())
+    return {at::kCUDA, static_cast<c10::DeviceIndex>(use_gpu(world.local_rank()))};
   if (wanted == "cuda") throw UsageError("--device cuda: " + problem);
   return at::kCPU;
 }
@@ -40,7 +41,8 @@ at::Device pick_device(const Options& options, const World& world) {
 
 void add_run_options(Options& options) {
   options.group("Run");
-  options.choice("device", {"auto", "cpu", "cuda"}, "auto", "where to compute; auto: a GPU if there is one");
+  options.choice("device", {"auto", "cpu", "cuda"}, "auto",
+                 "where to compute; auto: a GPU if there is one");
   options.choice("dtype", {"auto", "bfloat16", "float32"}, "auto",
                  "type of activations; auto: the checkpoint's");
   options.choice("numerics", {"cpu", "cuda"}, "cpu",
@@ -48,7 +50,8 @@ void add_run_options(Options& options) {
   options.choice("residency", {"auto", "stream"}, "auto",
                  "where weights are between passes; stream: two stages at a time");
   options.integer_or_auto("threads", 1, 1024, "threads of each rank; auto: its share of the cores");
-  options.integer("seed", 0, 0, INT64_MAX, "seed of everything random (max calibration draws nothing)");
+  options.integer("seed", 0, 0, INT64_MAX,
+                  "seed of everything random (max calibration draws nothing)");
   options.flag("json", "print one JSON object to standard output and nothing else");
 }
 
@@ -107,7 +110,8 @@ LoadedData load_data(const DataRequest& request, const fs::path& model, int64_t 
     data.dataset = parse_jsonl_dataset(embedded_file(request.embedded), "the embedded text",
                                        tokenizer.get(), options);
   } else {
-    data.dataset = load_dataset({request.files.begin(), request.files.end()}, tokenizer.get(), options);
+    data.dataset =
+        load_dataset({request.files.begin(), request.files.end()}, tokenizer.get(), options);
   }
   if (tokenizer != nullptr) data.pad_id = tokenizer->pad_id();
   if (data.pad_id >= vocabulary) data.pad_id = 0;
@@ -133,6 +137,8 @@ int64_t batch_size(const Options& options, const Dataset& dataset) {
   return std::clamp<int64_t>(kAutoPositions / longest, 1, kAutoRows);
 }
 
-void print_json(const Json& json) { std::printf("%s\n", json.dump(2).c_str()); }
+void print_json(const Json& json) {
+  std::printf("%s\n", json.dump(2).c_str());
+}
 
 }  // namespace halftone

@@ -56,7 +56,8 @@ LoadedData load_data(const DataRequest& request, const fs::path& model, int64_t 
                      int64_t max_positions);
 DataRequest calibration_request(const Options& options);
 
-// --batch-size; auto depends on the data alone, so that every number of ranks makes the same batches.
+// --batch-size; auto depends on the data alone, so that every number of ranks makes the same
+// batches.
 int64_t batch_size(const Options& options, const Dataset& dataset);
 
 // Prints one JSON object to standard output.

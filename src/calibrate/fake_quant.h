@@ -9,13 +9,13 @@
 
 namespace halftone {
 
-// How the linears and the cache of a stage compute when they are quantized. Weights are quantized where
-// they are loaded; this is about what happens to activations.
+// How the linears and the cache of a stage compute when they are quantized. Weights are quantized
+// where they are loaded; this is about what happens to activations.
 struct StageFakeQuant {
-  std::vector<const Codec*> codecs;               // per linear, null: as it is
-  std::vector<std::optional<float>> input_amax;   // per linear
-  std::vector<KvFormat> kv;                       // per attention
-  std::vector<std::pair<float, float>> kv_amax;   // per attention: keys, values
+  std::vector<const Codec*> codecs;              // per linear, null: as it is
+  std::vector<std::optional<float>> input_amax;  // per linear
+  std::vector<KvFormat> kv;                      // per attention
+  std::vector<std::pair<float, float>> kv_amax;  // per attention: keys, values
 };
 
 // Quantizes and reads back inputs, keys and values.

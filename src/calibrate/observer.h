@@ -7,9 +7,9 @@
 
 namespace halftone {
 
-// Computes a batch plainly and takes the amax of every linear's input and of keys and values. Padded
-// positions stay out unless `count_padding`. An input that is not finite is an InputError naming the
-// linear and the batch.
+// Computes a batch plainly and takes the amax of every linear's input and of keys and values.
+// Padded positions stay out unless `count_padding`. An input that is not finite is an InputError
+// naming the linear and the batch.
 class AmaxObserver : public LinearRunner {
  public:
   struct Options {

@@ -8,8 +8,8 @@
 
 namespace halftone {
 
-// What calibration has seen of a stage. amax values are exact maxima in the compute dtype; kAbsent of
-// dist/reductions.h where nothing was seen.
+// What calibration has seen of a stage. amax values are exact maxima in the compute dtype; kAbsent
+// of dist/reductions.h where nothing was seen.
 struct StageStatistics {
   explicit StageStatistics(const StageSpec& stage);
 

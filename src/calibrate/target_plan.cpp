@@ -42,7 +42,9 @@ bool StagePlan::needs_inputs() const {
   return std::find(input_quantized.begin(), input_quantized.end(), true) != input_quantized.end();
 }
 
-bool StagePlan::needs_key_value() const { return std::any_of(kv.begin(), kv.end(), has_scales); }
+bool StagePlan::needs_key_value() const {
+  return std::any_of(kv.begin(), kv.end(), has_scales);
+}
 
 TargetPlan plan_target(const Model& model, const Recipe& recipe) {
   TargetPlan target{recipe, {}};
@@ -65,8 +67,8 @@ TargetPlan plan_target(const Model& model, const Recipe& recipe) {
       const QuantizerSequence key = recipe.kv(attention.name, 'k');
       const KvFormat format = kv_format_of(key, attention.name);
       if (kv_format_of(recipe.kv(attention.name, 'v'), attention.name) != format) {
-        throw UsageError(concat("the recipe gives keys and values of '", attention.name,
-                                "' different formats"));
+        throw UsageError(
+            concat("the recipe gives keys and values of '", attention.name, "' different formats"));
       }
       any_kv = any_kv || format != KvFormat::kNone;
       plan.kv.push_back(format);

@@ -10,14 +10,14 @@
 
 namespace halftone {
 
-// What a recipe means for a model: the codec of every linear and the cache format of every attention,
-// in the order of the stages' lists.
+// What a recipe means for a model: the codec of every linear and the cache format of every
+// attention, in the order of the stages' lists.
 struct StagePlan {
   std::vector<const Codec*> codecs;  // null: not quantized
   std::vector<bool> input_quantized;
   std::vector<KvFormat> kv;
 
-  bool needs_inputs() const;   // some linear's input amax
+  bool needs_inputs() const;  // some linear's input amax
   bool needs_key_value() const;
 };
 

@@ -26,6 +26,8 @@ void Error::compose() {
   message_ += std::runtime_error::what();
 }
 
-std::string errno_text(int error_number) { return std::generic_category().message(error_number); }
+std::string errno_text(int error_number) {
+  return std::generic_category().message(error_number);
+}
 
 }  // namespace halftone

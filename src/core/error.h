@@ -16,8 +16,8 @@ enum class ExitCode : int {
   kStopped = 75,
 };
 
-// A user's error. The text names the tensor or the file, what was expected and found, and the option
-// to change; rank and phase are added where they are known.
+// A user's error. The text names the tensor or the file, what was expected and found, and the
+// option to change; rank and phase are added where they are known.
 class Error : public std::runtime_error {
  public:
   Error(ExitCode code, const std::string& text);

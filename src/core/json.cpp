@@ -53,9 +53,9 @@ class StrictBuilder : public nlohmann::json_sax<Json> {
 
   bool parse_error(size_t position, const std::string& last_token,
                    const nlohmann::detail::exception& /*error*/) override {
-    throw InputError(concat(source_, ": not valid JSON at ", place(text_, position),
-                            last_token.empty() ? ""
-                                               : concat(", near '", last_token.substr(0, 40), "'")));
+    throw InputError(
+        concat(source_, ": not valid JSON at ", place(text_, position),
+               last_token.empty() ? "" : concat(", near '", last_token.substr(0, 40), "'")));
   }
 
  private:
@@ -135,7 +135,9 @@ Json parse_json(std::string_view text, const std::string& source) {
   return builder.take();
 }
 
-Json read_json_file(const fs::path& path) { return parse_json(read_text_file(path), path.string()); }
+Json read_json_file(const fs::path& path) {
+  return parse_json(read_text_file(path), path.string());
+}
 
 template <typename T>
 T json_member(const Json& object, const char* key, const std::string& source) {
@@ -165,8 +167,7 @@ template std::string json_member<std::string>(const Json&, const char*, const st
 template bool json_member_or<bool>(const Json&, const char*, const bool&, const std::string&);
 template int64_t json_member_or<int64_t>(const Json&, const char*, const int64_t&,
                                          const std::string&);
-template double json_member_or<double>(const Json&, const char*, const double&,
-                                       const std::string&);
+template double json_member_or<double>(const Json&, const char*, const double&, const std::string&);
 template std::string json_member_or<std::string>(const Json&, const char*, const std::string&,
                                                  const std::string&);
 

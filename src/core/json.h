@@ -11,8 +11,8 @@ namespace halftone {
 // Keys keep the order of the file.
 using Json = nlohmann::ordered_json;
 
-// Strict: duplicate keys, nesting beyond 100 levels and anything after the value are InputErrors that
-// name `source` (a path, "header of X") with line and column.
+// Strict: duplicate keys, nesting beyond 100 levels and anything after the value are InputErrors
+// that name `source` (a path, "header of X") with line and column.
 Json parse_json(std::string_view text, const std::string& source);
 Json read_json_file(const fs::path& path);
 

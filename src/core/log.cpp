@@ -39,8 +39,12 @@ void set_up_log(LogLevel level, int rank, int ranks) {
   if (ranks > 1) logger().set_pattern("%H:%M:%S rank " + std::to_string(rank) + " %^%-7l%$ %v");
 }
 
-void log_line(LogLevel level, const std::string& text) { logger().log(spdlog_level(level), text); }
+void log_line(LogLevel level, const std::string& text) {
+  logger().log(spdlog_level(level), text);
+}
 
-bool log_enabled(LogLevel level) { return logger().should_log(spdlog_level(level)); }
+bool log_enabled(LogLevel level) {
+  return logger().should_log(spdlog_level(level));
+}
 
 }  // namespace halftone

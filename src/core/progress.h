@@ -8,8 +8,8 @@ namespace halftone {
 
 double seconds_since(std::chrono::steady_clock::time_point start);
 
-// Says how far a run is: a bar that redraws itself when standard error is a terminal, a plain line per
-// step otherwise (at most one a second). Only the rank that speaks makes an enabled one.
+// Says how far a run is: a bar that redraws itself when standard error is a terminal, a plain line
+// per step otherwise (at most one a second). Only the rank that speaks makes an enabled one.
 class Progress {
  public:
   Progress(std::string title, int64_t steps, bool enabled);
@@ -17,8 +17,8 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  // Step `done` of `steps` is over; `detail` names it ("layer 3, 16 batches"), `bytes` is what was read
-  // and written so far.
+  // Step `done` of `steps` is over; `detail` names it ("layer 3, 16 batches"), `bytes` is what was
+  // read and written so far.
   void step(int64_t done, const std::string& detail, int64_t bytes);
 
  private:

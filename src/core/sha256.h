@@ -26,8 +26,8 @@ std::string sha256_of_bytes(const void* data, size_t bytes);
 std::string sha256_of_file(const fs::path& path);
 inline constexpr size_t kSha256HexLength = 64;
 
-// The digest of a checkpoint folder (design.md, section 4): SHA-256 over its files' names and SHA-256
-// sums in name order, summary.json left out.
+// The digest of a checkpoint folder (design.md, section 4): SHA-256 over its files' names and
+// SHA-256 sums in name order, summary.json left out.
 std::vector<std::string> files_of_directory(const fs::path& directory);
 std::string digest_of_files(const std::vector<std::string>& names,
                             const std::vector<std::string>& sums);

@@ -14,9 +14,9 @@ namespace halftone {
 
 BatchContext context_of_batch(const Batch& batch);
 
-// Layer-outer: keeps the hidden states of this rank's batches and takes them through one stage after
-// the other. On the CPU batches run concurrently, each on one thread: what a batch computes does not
-// depend on the number of threads or ranks.
+// Layer-outer: keeps the hidden states of this rank's batches and takes them through one stage
+// after the other. On the CPU batches run concurrently, each on one thread: what a batch computes
+// does not depend on the number of threads or ranks.
 class BatchPass {
  public:
   BatchPass(const Model& model, const std::vector<Batch>& batches, const Cluster& cluster);
@@ -24,7 +24,8 @@ class BatchPass {
   // Called for each batch of this rank: with its index among all batches.
   using MakeRunner = std::function<std::unique_ptr<LinearRunner>(int64_t batch)>;
   using OnDone = std::function<void(int64_t batch, LinearRunner& runner)>;
-  // Replaces the hidden states by the stage's outputs. `on_done` is called in batch order afterwards.
+  // Replaces the hidden states by the stage's outputs. `on_done` is called in batch order
+  // afterwards.
   void forward(size_t stage, const StageWeights& weights, const MakeRunner& make_runner,
                const OnDone& on_done = {});
 

@@ -140,7 +140,10 @@ StageWeights weights_of(const LoadedStage& loaded, at::ScalarType dtype) {
 }
 
 float round_to(float value, DType dtype) {
-  return at::scalar_tensor(value, at::kFloat).to(scalar_type_of(dtype)).to(at::kFloat).item<float>();
+  return at::scalar_tensor(value, at::kFloat)
+      .to(scalar_type_of(dtype))
+      .to(at::kFloat)
+      .item<float>();
 }
 
 }  // namespace halftone

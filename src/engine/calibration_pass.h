@@ -36,8 +36,8 @@ struct CalibrationTimes {
   int64_t bytes_read = 0;  // of this rank
 };
 
-// Takes the calibration batches through the model once and hands every stage's weights and statistics
-// to `consume`, in order. Collective.
+// Takes the calibration batches through the model once and hands every stage's weights and
+// statistics to `consume`, in order. Collective.
 CalibrationTimes run_calibration(const Checkpoint& checkpoint, Model& model,
                                  const std::vector<Batch>& batches,
                                  const CalibrationOptions& options, const Cluster& cluster,

@@ -16,8 +16,8 @@ namespace {
 
 // What a checkpoint's configuration says of its quantization.
 struct StoredQuantization {
-  std::string uniform_algo;                    // empty: none or per layer
-  std::map<std::string, std::string> layers;   // module to algo
+  std::string uniform_algo;                   // empty: none or per layer
+  std::map<std::string, std::string> layers;  // module to algo
   bool kv_fp8 = false;
 };
 
@@ -27,8 +27,8 @@ StoredQuantization read_quantization(const Checkpoint& checkpoint) {
   if (!config.is_object()) throw InputError(source + ": 'quantization_config' must be an object");
   const auto method = json_member_or<std::string>(config, "quant_method", "", source);
   if (method != "modelopt") {
-    throw InputError(concat(source, ": quant_method '", method,
-                            "' cannot be read yet; supported: modelopt"));
+    throw InputError(
+        concat(source, ": quant_method '", method, "' cannot be read yet; supported: modelopt"));
   }
   StoredQuantization stored;
   stored.uniform_algo = json_member_or<std::string>(config, "quant_algo", "", source);

@@ -84,15 +84,13 @@ std::vector<StagePacker::Item> StagePacker::items_of(size_t stage_index,
   }
   for (size_t i = 0; i < stage.attentions.size(); ++i) {
     if (!has_scales(plan.kv[i])) continue;
-    items.push_back(
-        {Item::Kind::kCacheScales, i, 0, key_scale_name(stage.attentions[i].name)});
+    items.push_back({Item::Kind::kCacheScales, i, 0, key_scale_name(stage.attentions[i].name)});
   }
   return items;
 }
 
 void StagePacker::pack(size_t stage_index, const LoadedStage& loaded,
-                       const std::vector<LinearScales>& scales,
-                       const StageStatistics& statistics) {
+                       const std::vector<LinearScales>& scales, const StageStatistics& statistics) {
   const StageSpec& stage = model_.stages()[stage_index];
   const StagePlan& plan = target_.plan.stages[stage_index];
   const std::vector<Item> items = items_of(stage_index, loaded);

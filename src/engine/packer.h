@@ -22,8 +22,9 @@ struct Target {
 // What packing records of each linear, by name: format, amax, SQNR in dB.
 using LinearRecords = std::map<std::string, Json>;
 
-// Quantizes and copies a stage's tensors into the files of one target. The tensors of a file belong to
-// the ranks of one host, so that no two hosts write one file; among those they are dealt by bytes.
+// Quantizes and copies a stage's tensors into the files of one target. The tensors of a file belong
+// to the ranks of one host, so that no two hosts write one file; among those they are dealt by
+// bytes.
 class StagePacker {
  public:
   StagePacker(const Target& target, HfWriter& writer, const Model& model, DType model_dtype,

@@ -74,7 +74,8 @@ QuantizeResult::Output describe(const Target& target, const Checkpoint& checkpoi
   output.bytes = target.hf.layout.total_bytes;
   output.bits_per_weight =
       8.0 * static_cast<double>(output.bytes) / static_cast<double>(elements_of(checkpoint));
-  for (const auto& [name, record] : records) output.fallbacks += record.contains("fallback") ? 1 : 0;
+  for (const auto& [name, record] : records)
+    output.fallbacks += record.contains("fallback") ? 1 : 0;
   return output;
 }
 

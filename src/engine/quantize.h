@@ -58,8 +58,8 @@ std::vector<AmaxObserver::Options> what_to_observe(const Model& model,
                                                    const std::vector<const TargetPlan*>& plans);
 
 // The pass of design.md, section 2: load, observe, reduce, solve, pack and write, advance, stage by
-// stage, for all targets at once. `batches` may be empty when needs_forward() says no. `store` is rank
-// 0's and null elsewhere. Collective.
+// stage, for all targets at once. `batches` may be empty when needs_forward() says no. `store` is
+// rank 0's and null elsewhere. Collective.
 QuantizeResult quantize(const Checkpoint& checkpoint, Model& model,
                         const std::vector<Target>& targets, const std::vector<Batch>& batches,
                         StatisticsStore* store, const QuantizeOptions& options,

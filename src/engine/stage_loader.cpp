@@ -41,7 +41,8 @@ void StageLoader::post(size_t stage) {
   const bool gather_on_host = ranks.device() == Device::kCpu;
   const int64_t begin = part * ranks.rank();
   pending_.part = at::empty({gather_on_host ? part * ranks.size() : part}, at::kByte);
-  char* target = static_cast<char*>(pending_.part.mutable_data_ptr()) + (gather_on_host ? begin : 0);
+  char* target =
+      static_cast<char*>(pending_.part.mutable_data_ptr()) + (gather_on_host ? begin : 0);
   prefetcher_.post([this, begin, part, target] {
     read_stage_range(checkpoint_, pending_.image, begin, part, target);
   });

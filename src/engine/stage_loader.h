@@ -31,9 +31,9 @@ class LoadedStage {
   std::map<std::string, size_t> index_;
 };
 
-// Residency `stream`: hands out the stages in order while a thread reads the next one. Each rank reads
-// 1/N of a stage's bytes and the ranks gather them, so the source is read once whatever N is. At most
-// two stages are in memory.
+// Residency `stream`: hands out the stages in order while a thread reads the next one. Each rank
+// reads 1/N of a stage's bytes and the ranks gather them, so the source is read once whatever N is.
+// At most two stages are in memory.
 class StageLoader {
  public:
   // names[s]: the tensors of stage s.
@@ -50,7 +50,8 @@ class StageLoader {
  private:
   struct Pending {
     StageImage image;
-    at::Tensor part;  // uint8 on the host: the whole image for gathering there, else this rank's part
+    at::Tensor
+        part;  // uint8 on the host: the whole image for gathering there, else this rank's part
   };
   void post(size_t stage);
 

@@ -55,7 +55,8 @@ Json make_summary(const Target& target, const QuantizeResult& result, size_t ind
 
 Json to_json(const QuantizeResult& result) {
   Json outputs = Json::array();
-  for (const QuantizeResult::Output& output : result.outputs) outputs.push_back(output_json(output));
+  for (const QuantizeResult::Output& output : result.outputs)
+    outputs.push_back(output_json(output));
   return {{"outputs", outputs},
           {"phases", phases_json(result.phases)},
           {"peak_memory", memory_json(result)},

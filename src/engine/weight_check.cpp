@@ -30,8 +30,7 @@ std::map<std::string, float> amax_of_stage(const LoadedStage& stage, const Check
     const int64_t begin = std::max(entry.begin, mine_begin);
     const int64_t end = std::min(entry.begin + entry.bytes, mine_begin + part);
     if (!is_scanned(entry.dtype) || begin >= end) continue;
-    const at::Tensor piece =
-        stage.bytes().slice(0, begin, end).view(scalar_type_of(entry.dtype));
+    const at::Tensor piece = stage.bytes().slice(0, begin, end).view(scalar_type_of(entry.dtype));
     const Amax seen = amax_of_tensor(context_of(piece, &cluster.pool), matrix_of(piece));
     if (!seen.finite) {
       throw InputError(concat("tensor '", entry.name, "' in '",

@@ -11,7 +11,9 @@
 namespace halftone {
 namespace {
 
-TensorSpec spec_of(const TensorInfo& info) { return {info.name, info.dtype, info.shape}; }
+TensorSpec spec_of(const TensorInfo& info) {
+  return {info.name, info.dtype, info.shape};
+}
 
 bool same_bytes(const Checkpoint& source, const std::string& a, const std::string& b) {
   const TensorInfo& info_a = source.info(a);
@@ -130,20 +132,25 @@ const TensorInfo& HfLayout::info(const std::string& name) const {
   return files[file->second].layout.tensors.at(name);
 }
 
-std::string key_scale_name(const std::string& attention) { return attention + ".k_proj.k_scale"; }
-std::string value_scale_name(const std::string& attention) { return attention + ".v_proj.v_scale"; }
+std::string key_scale_name(const std::string& attention) {
+  return attention + ".k_proj.k_scale";
+}
+std::string value_scale_name(const std::string& attention) {
+  return attention + ".v_proj.v_scale";
+}
 
 HfPlan plan_hf_export(const Checkpoint& source, const Model& model, const TargetPlan& target,
                       int64_t max_shard_bytes) {
   HfPlan plan;
-  const auto shards = split_into_shards(Planner(source, model, target).collect(plan.accounting),
-                                        max_shard_bytes);
+  const auto shards =
+      split_into_shards(Planner(source, model, target).collect(plan.accounting), max_shard_bytes);
   std::set<std::string> names;
   for (size_t i = 0; i < shards.size(); ++i) {
     for (const TensorSpec& spec : shards[i]) {
       if (!names.insert(spec.name).second) {
-        throw InputError(concat("the source already holds a tensor called '", spec.name,
-                                "', which the quantized checkpoint needs: is it quantized already?"));
+        throw InputError(
+            concat("the source already holds a tensor called '", spec.name,
+                   "', which the quantized checkpoint needs: is it quantized already?"));
       }
       plan.layout.file_of[spec.name] = i;
       plan.layout.total_bytes += spec.bytes();

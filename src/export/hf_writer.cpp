@@ -14,8 +14,8 @@ void rename_or_fail(const fs::path& from, const fs::path& to) {
   std::error_code error;
   fs::rename(from, to, error);
   if (error) {
-    throw ResourceError(concat("cannot rename '", from.string(), "' to '", to.string(),
-                               "': ", error.message()));
+    throw ResourceError(
+        concat("cannot rename '", from.string(), "' to '", to.string(), "': ", error.message()));
   }
 }
 

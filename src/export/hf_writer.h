@@ -11,15 +11,16 @@
 
 namespace halftone {
 
-// Assembles a unified Hugging Face checkpoint under a temporary name beside `out` and renames it when
-// it is complete. Several ranks write disjoint parts of the same files; every rank makes one writer
-// with the same plan and calls begin(), finish() together.
+// Assembles a unified Hugging Face checkpoint under a temporary name beside `out` and renames it
+// when it is complete. Several ranks write disjoint parts of the same files; every rank makes one
+// writer with the same plan and calls begin(), finish() together.
 class HfWriter {
  public:
   // `out`'s parent must exist. The queue is shared by all writers of this rank.
   HfWriter(fs::path out, const HfLayout& layout, WriteQueue& queue);
 
-  // Removes what an interrupted run left, makes the files in their full size: no space left shows here.
+  // Removes what an interrupted run left, makes the files in their full size: no space left shows
+  // here.
   void begin(Communicator& communicator);
   // Queues a tensor's bytes; the size is the planned one.
   void write(const std::string& name, std::vector<char> bytes);

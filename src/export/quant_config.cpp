@@ -38,7 +38,9 @@ Modules collect(const Model& model, const TargetPlan& target) {
   return modules;
 }
 
-Json producer() { return {{"name", "modelopt"}, {"version", "0.47.0"}}; }
+Json producer() {
+  return {{"name", "modelopt"}, {"version", "0.47.0"}};
+}
 
 // The distinct formats in the order of their first module, each with its modules.
 std::vector<std::pair<QuantAlgo, std::vector<std::string>>> group_by_algo(const Modules& modules) {
@@ -90,8 +92,7 @@ QuantConfig make_quant_config(const Model& model, const TargetPlan& target) {
   quantization["quant_algo"] = groups.empty() ? Json(nullptr)
                                : mixed        ? Json("MIXED_PRECISION")
                                               : Json(groups.front().first.name);
-  quantization["kv_cache_quant_algo"] =
-      modules.kv == KvFormat::kNone ? Json(nullptr) : Json("FP8");
+  quantization["kv_cache_quant_algo"] = modules.kv == KvFormat::kNone ? Json(nullptr) : Json("FP8");
   Json flat = Json::object();
   Json ignore = Json::array();
   if (mixed || groups.empty()) {

@@ -12,11 +12,11 @@ namespace halftone {
 namespace {
 
 constexpr std::array<std::string_view, 12> kWeightSuffixes{
-    ".safetensors", ".bin", ".pt",  ".pth",   ".ckpt", ".gguf",
+    ".safetensors", ".bin",     ".pt",   ".pth", ".ckpt", ".gguf",
     ".h5",          ".msgpack", ".onnx", ".npz", ".nemo", ".index.json"};
 constexpr std::array<std::string_view, 8> kWrittenOrStale{
-    "config.json",           "generation_config.json",   "hf_quant_config.json", "quant_config.json",
-    "quantize_config.json",  "quantization_config.json", "recipe.yaml",          "recipe.yml"};
+    "config.json",          "generation_config.json",   "hf_quant_config.json", "quant_config.json",
+    "quantize_config.json", "quantization_config.json", "recipe.yaml",          "recipe.yml"};
 
 bool is_copied(const std::string& name) {
   if (std::find(kWrittenOrStale.begin(), kWrittenOrStale.end(), name) != kWrittenOrStale.end()) {

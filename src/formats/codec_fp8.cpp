@@ -48,9 +48,8 @@ class Fp8Codec : public Codec {
     quantize_fp8(context_of(w_NK, pool), matrix_of(w_NK), scale, numerics,
                  packed["weight"].mutable_data_ptr<uint8_t>());
     if (scales.input_amax) {
-      packed["input_scale"] = scalar_tensor(
-          divide_by_constant(sanitize_amax(*scales.input_amax, kMaxE4M3, scales.input_dtype), kMaxE4M3,
-                             numerics));
+      packed["input_scale"] = scalar_tensor(divide_by_constant(
+          sanitize_amax(*scales.input_amax, kMaxE4M3, scales.input_dtype), kMaxE4M3, numerics));
     }
     return packed;
   }

@@ -38,8 +38,8 @@ class Nvfp4Codec : public Codec {
 
   void check_shape(const std::string& module, int64_t out, int64_t in) const override {
     if (in % kBlock == 0) return;
-    throw InputError(concat("'", module, ".weight' is [", out, ", ", in, "]: NVFP4 needs the second ",
-                            "size to be a multiple of ", kBlock,
+    throw InputError(concat("'", module, ".weight' is [", out, ", ", in,
+                            "]: NVFP4 needs the second ", "size to be a multiple of ", kBlock,
                             "; leave it out with a --recipe that disables '", module, ".*'"));
   }
 
@@ -69,9 +69,8 @@ class Nvfp4Codec : public Codec {
                    packed["weight"].mutable_data_ptr<uint8_t>(),
                    packed["weight_scale"].mutable_data_ptr<uint8_t>());
     if (scales.input_amax) {
-      packed["input_scale"] = scalar_tensor(
-          divide_by_constant(sanitize_amax(*scales.input_amax, kMaxE2M1, scales.input_dtype), kMaxNvfp4,
-                             numerics));
+      packed["input_scale"] = scalar_tensor(divide_by_constant(
+          sanitize_amax(*scales.input_amax, kMaxE2M1, scales.input_dtype), kMaxNvfp4, numerics));
     }
     return packed;
   }
@@ -95,8 +94,7 @@ class Nvfp4Codec : public Codec {
   at::Tensor fake_quantize_input(const at::Tensor& x, float amax) const override {
     const at::Tensor source = x.contiguous();
     at::Tensor y = at::empty_like(source);
-    fake_quantize_nvfp4(context_of(source, nullptr), matrix_of(source), amax,
-                        y.mutable_data_ptr());
+    fake_quantize_nvfp4(context_of(source, nullptr), matrix_of(source), amax, y.mutable_data_ptr());
     return y;
   }
 };

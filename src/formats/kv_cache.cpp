@@ -18,7 +18,9 @@ KvFormat kv_format_of(const QuantizerSequence& quantizer, const std::string& att
                           "' a format that is not supported; supported: none, fp8, fp8_cast"));
 }
 
-bool has_scales(KvFormat format) { return format == KvFormat::kFp8; }
+bool has_scales(KvFormat format) {
+  return format == KvFormat::kFp8;
+}
 
 at::Tensor fake_quantize_kv(KvFormat format, const at::Tensor& states, float amax) {
   if (format == KvFormat::kNone) return states;

@@ -28,8 +28,8 @@ struct BlockSizes {
   bool operator==(const BlockSizes&) const = default;
 };
 
-// The attributes of one quantizer (calibration.md, 2.2). A rule with a configuration replaces all of
-// them.
+// The attributes of one quantizer (calibration.md, 2.2). A rule with a configuration replaces all
+// of them.
 struct Quantizer {
   bool enable = false;
   NumberFormat num_bits = kInt8;

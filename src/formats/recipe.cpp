@@ -125,8 +125,8 @@ Recipe load_preset(const std::string& name, const std::string& kind) {
   std::string list;
   for (const std::string& one : known) list += (list.empty() ? "" : ", ") + one;
   const char* what = kind == "kv_cache" ? "KV cache format" : "format";
-  throw UsageError(concat("unknown ", what, " '", name, "'", nearest_hint(name, known),
-                          "; supported: ", list));
+  throw UsageError(
+      concat("unknown ", what, " '", name, "'", nearest_hint(name, known), "; supported: ", list));
 }
 
 void add_kv_cache(Recipe& recipe, const std::string& kv_cache) {

@@ -29,8 +29,8 @@ struct Recipe {
   std::string algorithm = "max";
   std::vector<QuantizerRule> rules;
 
-  // The quantizer of this name ("model.layers.0.mlp.up_proj.weight_quantizer") whose owner is of this
-  // class ("nn.Linear", "attention").
+  // The quantizer of this name ("model.layers.0.mlp.up_proj.weight_quantizer") whose owner is of
+  // this class ("nn.Linear", "attention").
   QuantizerSequence resolve(const std::string& quantizer_name,
                             const std::string& parent_class) const;
   LinearQuantizers linear(const std::string& module) const;
@@ -41,13 +41,13 @@ struct Recipe {
 // All rules in order, as stored beside a result.
 Json to_json(const Recipe& recipe);
 
-// Unknown keys, wrong types, import cycles and missing imports are UsageErrors with `source` and line.
-// Imports are looked up among the embedded files, then beside `directory`.
+// Unknown keys, wrong types, import cycles and missing imports are UsageErrors with `source` and
+// line. Imports are looked up among the embedded files, then beside `directory`.
 Recipe parse_recipe(std::string_view yaml, const std::string& source, const fs::path& directory);
 Recipe load_recipe_file(const fs::path& path);
 
-// Presets by their canonical or Model Optimizer's name; an unknown one is a UsageError that suggests
-// the nearest. kind: "ptq" or "kv_cache".
+// Presets by their canonical or Model Optimizer's name; an unknown one is a UsageError that
+// suggests the nearest. kind: "ptq" or "kv_cache".
 Recipe load_preset(const std::string& name, const std::string& kind);
 std::vector<Recipe> all_presets(const std::string& kind);
 

@@ -43,8 +43,8 @@ YAML::Node RecipeReader::parse(std::string_view yaml) const {
   try {
     return YAML::Load(std::string(yaml));
   } catch (const YAML::Exception& error) {
-    throw UsageError(concat(source_, ", line ", error.mark.line + 1, ": not valid YAML: ",
-                            error.msg));
+    throw UsageError(
+        concat(source_, ", line ", error.mark.line + 1, ": not valid YAML: ", error.msg));
   }
 }
 

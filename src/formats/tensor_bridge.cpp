@@ -63,15 +63,17 @@ at::ScalarType scalar_type_of(DType dtype) {
   return at::kByte;
 }
 
-at::Tensor scalar_tensor(float value) { return at::scalar_tensor(value, at::kFloat); }
+at::Tensor scalar_tensor(float value) {
+  return at::scalar_tensor(value, at::kFloat);
+}
 
 float sanitize_amax(float amax, float bound, DType dtype) {
   if (!(amax > 0.0f)) amax = bound;
   const bool half = dtype == DType::kF16;
   const float smallest = half ? std::ldexp(1.0f, -14) : std::ldexp(1.0f, -126);
-  const float largest = half                       ? 65504.0f
-                        : dtype == DType::kBF16    ? std::ldexp(255.0f, 120)
-                                                   : std::ldexp(16777215.0f, 104);
+  const float largest = half                    ? 65504.0f
+                        : dtype == DType::kBF16 ? std::ldexp(255.0f, 120)
+                                                : std::ldexp(16777215.0f, 104);
   return std::clamp(amax, smallest, largest);
 }
 

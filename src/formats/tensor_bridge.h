@@ -10,7 +10,8 @@ namespace halftone {
 // LibTorch's tensors as the kernels' views. Tensors on a GPU are used on its default stream, where
 // LibTorch queues its own work.
 Context context_of(const at::Tensor& tensor, ThreadPool* pool);
-// dtype must be F32, F16 or BF16; the tensor must be contiguous. All leading dimensions become rows.
+// dtype must be F32, F16 or BF16; the tensor must be contiguous. All leading dimensions become
+// rows.
 MatrixView matrix_of(const at::Tensor& tensor);
 
 DType dtype_of(at::ScalarType type);

@@ -69,8 +69,7 @@ RopeConfig read_rope(const Json& config, const std::string& source) {
   if (rope.kind == RopeConfig::Kind::kLlama3) {
     rope.low_freq_factor = positive(parameters, "low_freq_factor", source);
     rope.high_freq_factor = positive(parameters, "high_freq_factor", source);
-    rope.original_max_positions =
-        positive(parameters, "original_max_position_embeddings", source);
+    rope.original_max_positions = positive(parameters, "original_max_position_embeddings", source);
   }
   return rope;
 }
@@ -115,9 +114,9 @@ at::Tensor attention(const at::Tensor& q_BHTD, const at::Tensor& k_BGTD, const a
                      const at::Tensor& mask, double scale) {
   const bool grouped = q_BHTD.size(1) != k_BGTD.size(1);
   const bool causal = !mask.defined();
-  return at::scaled_dot_product_attention(
-      q_BHTD, k_BGTD, v_BGTD, causal ? std::nullopt : std::optional<at::Tensor>(mask),
-      /*dropout_p=*/0.0, causal, scale, grouped);
+  return at::scaled_dot_product_attention(q_BHTD, k_BGTD, v_BGTD,
+                                          causal ? std::nullopt : std::optional<at::Tensor>(mask),
+                                          /*dropout_p=*/0.0, causal, scale, grouped);
 }
 
 }  // namespace halftone

@@ -37,8 +37,8 @@ RopeTable make_rope(const RopeConfig& config, int64_t dim, int64_t length, at::S
 at::Tensor apply_rope(const at::Tensor& x_BHTD, const RopeTable& table);
 
 // Which keys a query may see: causal, and no padding. Undefined for a batch without padding, whose
-// attention is plainly causal. [B, 1, T, T] of bool otherwise; a padding query sees nothing, and its
-// attention output is 0 (calibration.md, 1.4).
+// attention is plainly causal. [B, 1, T, T] of bool otherwise; a padding query sees nothing, and
+// its attention output is 0 (calibration.md, 1.4).
 at::Tensor attention_mask(const BatchContext& batch, at::Device device);
 
 // Scaled dot-product attention; queries may have a multiple of the keys' heads.

@@ -50,9 +50,8 @@ const Family& family_of(const Checkpoint& checkpoint) {
 void check_tensor(const Checkpoint& checkpoint, const TensorNeed& need) {
   const TensorInfo& info = checkpoint.info(need.name);
   if (info.shape != need.shape) {
-    throw InputError(concat("tensor '", need.name, "' in '",
-                            checkpoint.file_of(need.name).string(), "' has shape ",
-                            shape_text(info.shape), ", but config.json asks for ",
+    throw InputError(concat("tensor '", need.name, "' in '", checkpoint.file_of(need.name).string(),
+                            "' has shape ", shape_text(info.shape), ", but config.json asks for ",
                             shape_text(need.shape)));
   }
 }

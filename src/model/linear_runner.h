@@ -16,7 +16,8 @@ struct LinearSite {
   int64_t in = 0;
   std::string weight;  // the weight's name on disk
   std::string bias;    // the bias', empty: none
-  // Linears of a stage that read the same tensor and that engines merge carry the same number; -1: none.
+  // Linears of a stage that read the same tensor and that engines merge carry the same number; -1:
+  // none.
   int fused_group = -1;
 };
 
@@ -32,13 +33,14 @@ struct TokenRange {
 };
 
 // The seam between models and everything that quantizes: a model calls every linear through it and
-// knows nothing of formats; observers, searches and fake quantization implement it and know nothing of
-// models. One object serves one batch of one stage.
+// knows nothing of formats; observers, searches and fake quantization implement it and know nothing
+// of models. One object serves one batch of one stage.
 class LinearRunner {
  public:
   virtual ~LinearRunner() = default;
 
-  // y_BTN = x_BTK W^T + b. `site` is the index in the stage's list of linears; bias_N may be undefined.
+  // y_BTN = x_BTK W^T + b. `site` is the index in the stage's list of linears; bias_N may be
+  // undefined.
   virtual at::Tensor linear(size_t site, const at::Tensor& x_BTK, const at::Tensor& w_NK,
                             const at::Tensor& bias_N) = 0;
   // Keys (behind rotary embedding) and values [B, heads, T, dim] on their way into the cache.

@@ -29,8 +29,8 @@ class Model {
   virtual int64_t hidden_size() const = 0;
   virtual int64_t vocabulary() const = 0;
   virtual int64_t max_positions() const = 0;
-  // Names of tensors that a tied checkpoint may hold although the model does not read them, each with
-  // the tensor that it equals.
+  // Names of tensors that a tied checkpoint may hold although the model does not read them, each
+  // with the tensor that it equals.
   virtual std::vector<std::pair<std::string, std::string>> tied_tensors() const = 0;
 
   // Makes the tables (rotary embedding) for sequences of up to `length` tokens.

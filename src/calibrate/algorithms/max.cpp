@@ -1,5 +1,5 @@
-// Max calibration: scales from the largest magnitudes seen (calibration.md, 4), shared among linears
-// that engines merge (formats-and-hf-export.md, 3.3).
+// Max calibration: scales from the largest magnitudes seen (calibration.md, 4), shared among
+// linears that engines merge (formats-and-hf-export.md, 3.3).
 #include <algorithm>
 #include <map>
 
@@ -44,6 +44,8 @@ std::vector<LinearScales> solve(const SolveInput& input) {
 
 }  // namespace
 
-Algorithm max_algorithm() { return {"max", &solve}; }
+Algorithm max_algorithm() {
+  return {"max", &solve};
+}
 
 }  // namespace halftone

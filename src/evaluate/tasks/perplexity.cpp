@@ -117,8 +117,8 @@ Perplexity reduce(const std::vector<Sum>& sums, const std::vector<int64_t>& mine
 }  // namespace
 
 Perplexity evaluate_perplexity(const Checkpoint& checkpoint, Model& model, WeightSource& source,
-                               const std::vector<Batch>& batches,
-                               const PerplexityOptions& options, const Cluster& cluster) {
+                               const std::vector<Batch>& batches, const PerplexityOptions& options,
+                               const Cluster& cluster) {
   const at::ScalarType dtype = scalar_type_of(options.compute_dtype);
   int64_t longest = 1;
   for (const Batch& batch : batches) longest = std::max(longest, batch.length);

@@ -21,7 +21,7 @@ struct PerplexityOptions {
 // FP32 and FP64. Rows should be padded on the right. The result does not depend on the number of
 // ranks. Collective.
 Perplexity evaluate_perplexity(const Checkpoint& checkpoint, Model& model, WeightSource& source,
-                               const std::vector<Batch>& batches,
-                               const PerplexityOptions& options, const Cluster& cluster);
+                               const std::vector<Batch>& batches, const PerplexityOptions& options,
+                               const Cluster& cluster);
 
 }  // namespace halftone

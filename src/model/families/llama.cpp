@@ -62,8 +62,8 @@ LlamaConfig read_config(const Json& config, const std::string& source) {
   llama.rope = read_rope(config, source);
   const auto activation = json_member_or<std::string>(config, "hidden_act", "silu", source);
   if (activation != "silu") {
-    throw InputError(concat(source, ": hidden_act '", activation, "' is not supported; ",
-                            "supported: silu"));
+    throw InputError(
+        concat(source, ": hidden_act '", activation, "' is not supported; ", "supported: silu"));
   }
   if (llama.heads % llama.kv_heads != 0) {
     throw InputError(concat(source, ": num_attention_heads (", llama.heads,
@@ -171,10 +171,9 @@ class LlamaModel : public Model {
                    const BatchContext& batch, LinearRunner& runner) const {
     const std::string prefix =
         stage.attentions[0].name.substr(0, stage.attentions[0].name.rfind('.'));
-    const at::Tensor normed_BTH = rms_norm(
-        input, weights.at(prefix + ".input_layernorm.weight"), config_.norm_epsilon);
-    const at::Tensor hidden_BTH =
-        input + self_attention(stage, weights, normed_BTH, batch, runner);
+    const at::Tensor normed_BTH =
+        rms_norm(input, weights.at(prefix + ".input_layernorm.weight"), config_.norm_epsilon);
+    const at::Tensor hidden_BTH = input + self_attention(stage, weights, normed_BTH, batch, runner);
     const at::Tensor x_BTH = rms_norm(
         hidden_BTH, weights.at(prefix + ".post_attention_layernorm.weight"), config_.norm_epsilon);
     const at::Tensor gate_BTI = run(stage, kGate, weights, x_BTH, runner);
