@@ -40,20 +40,25 @@ logged() {
   fi
 }
 
-# ninja TARGET...: builds, shows every tenth of the way.
+# Shows about every tenth of ninja's lines, and nothing when there was nothing to build.
+show_progress() {
+  local line tenth last=
+  while IFS= read -r line; do
+    if [[ ! $line =~ ^\[([0-9]+)/([0-9]+)\ .*(Building|Linking) ]]; then continue; fi
+    tenth=$((10 * BASH_REMATCH[1] / BASH_REMATCH[2]))
+    if [ "$tenth" = "$last" ]; then continue; fi
+    if [ -z "$last" ]; then say "building, $jobs at a time"; fi
+    last=$tenth
+    printf '   %s\n' "$line" >&2
+  done
+}
+
+# build TARGET...
 build() {
   local log=$logs/build.log
   mkdir -p "$logs"
-  if ! NINJA_STATUS='[%f/%t %es] ' ninja -C build -j "$jobs" "$@" </dev/null 2>&1 | tee "$log" | awk '
-      /no work to do/ {next}
-      /^\[[0-9]+\/[0-9]+ / {
-        split(substr($1, 2), done, "/")
-        tenth = int(10 * done[1] / done[2])
-        if (tenth == last) next
-        last = tenth
-        print "   " $0
-        fflush()
-      }' >&2; then
+  if ! NINJA_STATUS='[%f/%t %es] ' ninja -C build -j "$jobs" "$@" </dev/null 2>&1 |
+      tee "$log" | show_progress; then
     grep -E -A 30 '^FAILED|error' "$log" | head -n 80 >&2 || true
     fail 1 "the build failed; all of its output is in $log"
   fi
