@@ -47,7 +47,7 @@ install_packages() {
   local installed package missing=()
   installed=$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "${wanted[@]}" 2>/dev/null || true)
   for package in "${wanted[@]}"; do
-    if ! grep -qx "$package installed" <<<"$installed"; then missing+=("$package"); fi
+    if ! grep -qxF "$package installed" <<<"$installed"; then missing+=("$package"); fi
   done
   if [ ${#missing[@]} = 0 ]; then return; fi
 
