@@ -42,8 +42,10 @@ endforeach()
 add_library(halftone_torch INTERFACE)
 target_include_directories(halftone_torch SYSTEM INTERFACE ${HALFTONE_TORCH_ROOT}/include)
 # The wheel's libraries carry old-style RPATHs to their neighbours, which the linker does not follow.
+# LibTorch uses the shared C++ runtime; where a compiler prefers a static one, the two would not share
+# locales and thread-local state.
 target_link_libraries(halftone_torch INTERFACE
-  torch_torch_cpu_imported torch_c10_imported -Wl,--allow-shlib-undefined)
+  torch_torch_cpu_imported torch_c10_imported -Wl,--allow-shlib-undefined -l:libstdc++.so.6)
 target_link_options(halftone_torch INTERFACE
   -Wl,-rpath,${HALFTONE_TORCH_ROOT}/lib -Wl,--unresolved-symbols=ignore-in-shared-libs)
 
