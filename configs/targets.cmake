@@ -17,6 +17,15 @@ endif()
 # Numerics are specified operation by operation: no contraction, no fast-math.
 add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>)
 
+# One precompiled header for everything that includes LibTorch: it takes longer than any source file.
+file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/precompiled.cpp CONTENT "")
+add_library(halftone_precompiled OBJECT ${PROJECT_BINARY_DIR}/precompiled.cpp)
+target_link_libraries(halftone_precompiled PRIVATE halftone_torch nlohmann_json::nlohmann_json)
+target_precompile_headers(halftone_precompiled PRIVATE <ATen/ATen.h> <nlohmann/json.hpp>)
+function(halftone_precompiled target)
+  target_precompile_headers(${target} REUSE_FROM halftone_precompiled)
+endfunction()
+
 function(halftone_library name)
   cmake_parse_arguments(ARG "TORCH" "" "SOURCES;LINKS" ${ARGN})
   add_library(halftone_${name} STATIC ${ARG_SOURCES})
@@ -26,6 +35,6 @@ function(halftone_library name)
   target_link_libraries(halftone_${name} PUBLIC ${ARG_LINKS})
   if(ARG_TORCH)
     target_link_libraries(halftone_${name} PUBLIC halftone_torch)
-    target_precompile_headers(halftone_${name} PRIVATE <ATen/ATen.h>)
+    halftone_precompiled(halftone_${name})
   endif()
 endfunction()
