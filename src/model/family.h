@@ -24,8 +24,8 @@ const std::vector<Family>& families();
 const Family& family_of(const Checkpoint& checkpoint);
 
 std::unique_ptr<Model> make_model(const Checkpoint& checkpoint);
-// Presence, dtype and shape of a tensor that is not quantized, or of all of a model, from the headers
-// alone (InputError).
+// Presence, dtype and shape of a tensor that is not quantized, or of all of a model, from the
+// headers alone (InputError).
 void check_tensor(const Checkpoint& checkpoint, const TensorNeed& need);
 void check_tensors(const Checkpoint& checkpoint, const Model& model);
 

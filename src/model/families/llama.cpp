@@ -72,8 +72,8 @@ LlamaConfig read_config(const Json& config, const std::string& source) {
                             ") must be a multiple of num_key_value_heads (", llama.kv_heads, ")"));
   }
   if (llama.head_dim < 1 || llama.head_dim % 2 != 0) {
-    throw InputError(concat(source, ": head_dim (or hidden_size / num_attention_heads) must be even ",
-                            "and positive, found ", llama.head_dim));
+    throw InputError(concat(source, ": head_dim (or hidden_size / num_attention_heads) must be ",
+                            "even and positive, found ", llama.head_dim));
   }
   if (!(llama.norm_epsilon >= 0.0)) {
     throw InputError(concat(source, ": rms_norm_eps must not be negative, found ",
