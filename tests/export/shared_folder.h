@@ -22,9 +22,10 @@ class SharedFolder {
   const fs::path& path() const { return path_; }
   Communicator& ranks() const { return *ranks_; }
   bool first() const { return ranks_->rank() == 0; }
-  // Runs on rank 0, before the others go on.
+  // Runs on rank 0, when all have come here and before the others go on.
   template <typename Action>
   void on_first(const Action& action) const {
+    ranks_->barrier();
     if (first()) action();
     ranks_->barrier();
   }
