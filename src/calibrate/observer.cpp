@@ -17,14 +17,15 @@ AmaxObserver::AmaxObserver(const StageSpec& stage, const BatchContext& batch, in
       batch_(batch),
       batch_index_(batch_index),
       options_(options),
-      statistics_(stage) {}
+      statistics_(stage),
+      last_input_(c10::intrusive_ptr<at::TensorImpl, at::UndefinedTensorImpl>()) {}
 
 at::Tensor AmaxObserver::linear(size_t site, const at::Tensor& x_BTK, const at::Tensor& w_NK,
                                 const at::Tensor& bias_N) {
   if (options_.inputs) {
-    if (!last_input_.is_same(x_BTK)) {
+    if (last_input_._unsafe_get_target() != x_BTK.unsafeGetTensorImpl()) {
       last_amax_ = observe(x_BTK, 1, "the input of '" + stage_.linears[site].name + "'");
-      last_input_ = x_BTK;
+      last_input_ = x_BTK.getIntrusivePtr();
     }
     statistics_.input_amax[site] = std::max(statistics_.input_amax[site], last_amax_);
     for (const TokenRange& range : batch_.tokens) {

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <string>
 
 #include "calibrate/statistics.h"
@@ -37,7 +39,8 @@ class AmaxObserver : public LinearRunner {
   Options options_;
   StageStatistics statistics_;
   // Linears that share an input follow each other: q, k and v observe one tensor once.
-  at::Tensor last_input_;
+  // Weak: the activation goes when the model is done with it, but no other gets its address.
+  c10::weak_intrusive_ptr<at::TensorImpl, at::UndefinedTensorImpl> last_input_;
   float last_amax_ = 0.0f;
 };
 

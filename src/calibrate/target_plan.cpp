@@ -36,6 +36,22 @@ void check_tied(const StageSpec& stage, const LinearSite& linear) {
   }
 }
 
+// config.json gives one cache format for all layers.
+void check_cache_formats(const Model& model, const std::vector<StagePlan>& stages) {
+  const std::string* quantized = nullptr;
+  const std::string* plain = nullptr;
+  for (size_t s = 0; s < stages.size(); ++s) {
+    for (size_t i = 0; i < stages[s].kv.size(); ++i) {
+      const std::string*& first = stages[s].kv[i] == KvFormat::kNone ? plain : quantized;
+      if (first == nullptr) first = &model.stages()[s].attentions[i].name;
+    }
+  }
+  if (quantized != nullptr && plain != nullptr) {
+    throw UsageError(concat("the recipe quantizes the KV cache of '", *quantized, "' but not of '",
+                            *plain, "': engines know one format for all layers"));
+  }
+}
+
 }  // namespace
 
 bool StagePlan::needs_inputs() const {
@@ -76,6 +92,7 @@ TargetPlan plan_target(const Model& model, const Recipe& recipe) {
     check_fused_groups(stage, plan);
     target.stages.push_back(std::move(plan));
   }
+  check_cache_formats(model, target.stages);
   if (!any_weight && (asks_for_weights(recipe) || !any_kv)) {
     throw UsageError(concat("the recipe '", recipe.name,
                             "' quantizes no linear of this model: check its patterns"));

@@ -41,7 +41,8 @@ StoredQuantization read_quantization(const Checkpoint& checkpoint) {
   }
   const auto scheme = config.find("kv_cache_scheme");
   if (scheme != config.end() && !scheme->is_null()) {
-    if (!scheme->is_object() || json_member_or<int64_t>(*scheme, "num_bits", 0, source) != 8) {
+    if (!scheme->is_object() || json_member_or<int64_t>(*scheme, "num_bits", 0, source) != 8 ||
+        json_member_or<std::string>(*scheme, "type", "float", source) != "float") {
       throw InputError(source + ": this kv_cache_scheme cannot be read yet; supported: FP8");
     }
     stored.kv_fp8 = true;
@@ -133,6 +134,7 @@ class ExportedSource : public WeightSource {
   }
 
   void add_packed(const LinearSite& linear, const Codec& codec, std::vector<std::string>& names) {
+    codec.check_shape(linear.name, linear.out, linear.in);
     const bool input_quantized = checkpoint_.has(linear.name + ".input_scale");
     for (TensorSpec spec : codec.tensors(linear.out, linear.in, input_quantized)) {
       spec.name = linear.name + "." + spec.name;
@@ -159,8 +161,9 @@ class ExportedSource : public WeightSource {
     for (const TensorSpec& tensor : codec.tensors(linear.out, linear.in, input_quantized)) {
       packed[tensor.name] = loaded.tensor(linear.name + "." + tensor.name);
     }
-    if (input_quantized) {
-      fake.input_amax[index] = codec.amax_of_input_scale(packed["input_scale"].item<float>());
+    const auto input_scale = packed.find("input_scale");
+    if (input_scale != packed.end()) {
+      fake.input_amax[index] = codec.amax_of_input_scale(input_scale->second.item<float>());
     }
     return codec.unpack(packed, dtype, &pool);
   }

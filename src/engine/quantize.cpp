@@ -1,6 +1,7 @@
 #include "engine/quantize.h"
 
 #include <chrono>
+#include <cmath>
 
 #include "core/error.h"
 #include "core/log.h"
@@ -114,8 +115,14 @@ std::vector<LinearScales> solve_stage(const StageSpec& stage, const StagePlan& p
                                       const Recipe& recipe, const CalibratedStage& seen,
                                       DType model_dtype, DType compute_dtype) {
   std::vector<float> weight_amax;
-  for (const LinearSite& linear : stage.linears) {
-    weight_amax.push_back(round_to(seen.tensor_amax.at(linear.weight), model_dtype));
+  for (size_t i = 0; i < stage.linears.size(); ++i) {
+    const std::string& weight = stage.linears[i].weight;
+    const float amax = seen.tensor_amax.at(weight);
+    weight_amax.push_back(round_to(amax, model_dtype));
+    if (plan.codecs[i] != nullptr && !std::isfinite(weight_amax.back())) {
+      throw InputError(concat("'", weight, "' holds ", amax, ", which is infinite in ",
+                              name_of(model_dtype), ", the model's dtype"));
+    }
   }
   return algorithm_named(recipe.algorithm)
       .solve({stage, plan, seen.statistics, weight_amax, compute_dtype});

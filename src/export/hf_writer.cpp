@@ -84,7 +84,16 @@ void HfWriter::complete(Communicator& communicator, const Checkpoint& source,
 }
 
 std::string HfWriter::digest(Communicator& communicator) const {
-  const std::vector<std::string> names = files_of_directory(partial_);
+  // Rank 0's list: on NFS another host may still see the folder as it was before the last files.
+  std::string list;
+  if (communicator.rank() == 0) {
+    for (const std::string& name : files_of_directory(partial_)) list += name + '\0';
+  }
+  list = broadcast_text(communicator, std::move(list), 0);
+  std::vector<std::string> names;
+  for (size_t begin = 0; begin < list.size(); begin += names.back().size() + 1) {
+    names.emplace_back(list.c_str() + begin);
+  }
   std::string sums;
   for (size_t i = 0; i < names.size(); ++i) {
     if (static_cast<int>(i) % communicator.size() != communicator.rank()) continue;

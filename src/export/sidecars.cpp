@@ -29,8 +29,16 @@ bool is_copied(const std::string& name) {
 
 // A sampling parameter without do_sample is refused by the validator of generation configurations.
 void write_generation_config(const fs::path& from, const fs::path& to) {
-  Json config = read_json_file(from);
-  if (!config.is_object()) throw InputError(from.string() + ": expected a JSON object");
+  Json config;
+  try {
+    config = read_json_file(from);
+    if (!config.is_object()) throw InputError(from.string() + ": expected a JSON object");
+  } catch (const InputError& error) {
+    // The weights are finished by now, and nothing of them depends on this file.
+    log_warn(error.what(), "; it is copied as it is");
+    copy_file_synced(from, to);
+    return;
+  }
   const bool samples = config.contains("do_sample") && config["do_sample"] == true;
   const auto set = [&](const char* key) { return config.contains(key) && !config[key].is_null(); };
   if (samples || !(set("temperature") || set("top_p") || set("top_k"))) {

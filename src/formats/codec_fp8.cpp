@@ -9,15 +9,18 @@
 namespace halftone {
 namespace {
 
+bool is_calibrated_fp8(const QuantizerSequence& sequence) {
+  return sequence.stages.size() == 1 && sequence.only().is_calibrated() &&
+         is_fp8_per_tensor(sequence.only());
+}
+
 // FP8 E4M3, one scale per tensor (formats-and-hf-export.md, 2.3).
 class Fp8Codec : public Codec {
  public:
   std::string name() const override { return "fp8"; }
 
   bool matches(const LinearQuantizers& quantizers) const override {
-    const Quantizer& weight = quantizers.weight.only();
-    return quantizers.weight.stages.size() == 1 && weight.num_bits == kE4M3 && !weight.axis &&
-           !weight.block_sizes && !weight.dynamic && is_static_fp8_input(quantizers.input);
+    return is_calibrated_fp8(quantizers.weight) && is_calibrated_fp8(quantizers.input);
   }
 
   QuantAlgo algo() const override {
@@ -38,10 +41,9 @@ class Fp8Codec : public Codec {
 
   PackedLinear pack(const at::Tensor& w_NK, const LinearScales& scales, Numerics numerics,
                     ThreadPool* pool) const override {
-    // A zero weight would get scale 0 and NaN codes: scale 1 says the same.
-    const float scale = scales.weight_amax > 0.0f
-                            ? divide_by_constant(scales.weight_amax, kMaxE4M3, numerics)
-                            : 1.0f;
+    // A zero weight, or one so small that its scale underflows, would get NaN codes.
+    float scale = divide_by_constant(scales.weight_amax, kMaxE4M3, numerics);
+    if (!(scale > 0.0f)) scale = 1.0f;
     PackedLinear packed;
     packed["weight"] = at::empty(w_NK.sizes(), w_NK.options().dtype(at::kByte));
     packed["weight_scale"] = scalar_tensor(scale);
@@ -76,10 +78,8 @@ class Fp8Codec : public Codec {
 
 }  // namespace
 
-bool is_static_fp8_input(const QuantizerSequence& input) {
-  const Quantizer& quantizer = input.only();
-  return input.stages.size() == 1 && quantizer.enable && quantizer.num_bits == kE4M3 &&
-         !quantizer.axis && !quantizer.block_sizes && !quantizer.dynamic;
+bool is_fp8_per_tensor(const Quantizer& quantizer) {
+  return quantizer.num_bits == kE4M3 && !quantizer.axis && !quantizer.block_sizes;
 }
 
 const Codec& fp8_codec() {

@@ -18,8 +18,8 @@ class Int8WeightOnlyCodec : public Codec {
 
   bool matches(const LinearQuantizers& quantizers) const override {
     const Quantizer& weight = quantizers.weight.only();
-    return quantizers.weight.stages.size() == 1 && weight.num_bits == kInt8 && weight.axis == 0 &&
-           !weight.dynamic && !quantizers.input.enabled();
+    return quantizers.weight.stages.size() == 1 && weight.is_calibrated() &&
+           weight.num_bits == kInt8 && weight.axis == 0 && !quantizers.input.enabled();
   }
 
   QuantAlgo algo() const override { return {"W8A16", Json::object(), nullptr}; }

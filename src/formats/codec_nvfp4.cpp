@@ -14,7 +14,7 @@ constexpr int kBlock = 16;
 
 bool is_nvfp4(const QuantizerSequence& sequence) {
   const Quantizer& quantizer = sequence.only();
-  return sequence.stages.size() == 1 && quantizer.enable && quantizer.num_bits == kE2M1 &&
+  return sequence.stages.size() == 1 && quantizer.is_calibrated() && quantizer.num_bits == kE2M1 &&
          quantizer.block_sizes == BlockSizes{kBlock, 0, true, kE4M3};
 }
 
@@ -55,9 +55,10 @@ class Nvfp4Codec : public Codec {
 
   PackedLinear pack(const at::Tensor& w_NK, const LinearScales& scales, Numerics numerics,
                     ThreadPool* pool) const override {
-    // A zero weight would get NaN block scales: any positive second scale gives zero codes.
-    const float amax = scales.weight_amax > 0.0f ? scales.weight_amax : 1.0f;
-    const float scale_2 = divide_by_constant(amax, kMaxNvfp4, numerics);
+    // A zero weight, or one so small that its scale underflows, would get NaN block scales: any
+    // positive second scale gives zero codes.
+    float scale_2 = divide_by_constant(scales.weight_amax, kMaxNvfp4, numerics);
+    if (!(scale_2 > 0.0f)) scale_2 = divide_by_constant(1.0f, kMaxNvfp4, numerics);
     const int64_t out = w_NK.size(0);
     const int64_t in = w_NK.size(1);
     const auto bytes = w_NK.options().dtype(at::kByte);

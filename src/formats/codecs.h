@@ -9,7 +9,7 @@ const Codec& fp8_codec();
 const Codec& int8_weight_only_codec();
 const Codec& nvfp4_codec();
 
-// Per tensor, calibrated.
-bool is_static_fp8_input(const QuantizerSequence& input);
+// E4M3 with one scale for the whole tensor.
+bool is_fp8_per_tensor(const Quantizer& quantizer);
 
 }  // namespace halftone

@@ -11,8 +11,10 @@ namespace halftone {
 
 KvFormat kv_format_of(const QuantizerSequence& quantizer, const std::string& attention) {
   if (!quantizer.enabled()) return KvFormat::kNone;
-  if (is_static_fp8_input(quantizer)) {
-    return quantizer.only().use_constant_amax ? KvFormat::kFp8Cast : KvFormat::kFp8;
+  const Quantizer& only = quantizer.only();
+  if (quantizer.stages.size() == 1 && is_fp8_per_tensor(only)) {
+    if (only.is_calibrated()) return KvFormat::kFp8;
+    if (only.use_constant_amax && !only.dynamic && !only.constant_amax) return KvFormat::kFp8Cast;
   }
   throw UsageError(concat("the recipe gives the KV cache of '", attention,
                           "' a format that is not supported; supported: none, fp8, fp8_cast"));

@@ -1,6 +1,7 @@
 #include "formats/recipe_yaml.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/embedded.h"
 #include "core/error.h"
@@ -10,7 +11,7 @@
 namespace halftone {
 namespace {
 
-// Snippets may import nothing themselves; presets are at most this large.
+// Recipes and imports are at most this large.
 constexpr size_t kMaxYamlBytes = 1 << 20;
 
 std::string embedded_or_file(const std::string& path, const fs::path& directory) {
@@ -29,6 +30,13 @@ std::string embedded_or_file(const std::string& path, const fs::path& directory)
 
 RecipeReader::RecipeReader(std::string source, fs::path directory)
     : source_(std::move(source)), directory_(std::move(directory)) {}
+
+RecipeReader::InImport::InImport(RecipeReader& reader, std::string source)
+    : reader_(reader), recipe_(std::exchange(reader.source_, std::move(source))) {}
+
+RecipeReader::InImport::~InImport() {
+  reader_.source_ = std::move(recipe_);
+}
 
 void RecipeReader::fail(const YAML::Node& node, const std::string& text) const {
   const YAML::Mark mark = node.Mark();
@@ -77,41 +85,47 @@ void RecipeReader::read_imports(const YAML::Node& imports) {
   if (!imports.IsMap()) fail(imports, "imports: expected a mapping of aliases to paths");
   for (const auto& entry : imports) {
     const auto alias = scalar<std::string>(entry.first, "an alias");
+    for (const Import& other : imports_) {
+      if (other.alias == alias) fail(entry.first, concat("the key '", alias, "' appears twice"));
+    }
     const auto path = scalar<std::string>(entry.second, "a path");
     const std::string text = embedded_or_file(path, directory_);
     if (text.empty()) fail(entry.second, concat("cannot find the import '", path, "'"));
-    imports_.emplace_back(alias, parse(text));
+    const std::string source = concat(source_, ", import '", path, "'");
+    const InImport inside(*this, source);
+    imports_.push_back({alias, source, parse(text)});
   }
 }
 
-YAML::Node RecipeReader::imported(const YAML::Node& alias) const {
+const RecipeReader::Import& RecipeReader::imported(const YAML::Node& alias) const {
   const auto name = scalar<std::string>(alias, "the alias of an import");
   std::vector<std::string> known;
-  for (const auto& [key, node] : imports_) {
-    if (key == name) return node;
-    known.push_back(key);
+  for (const Import& import : imports_) {
+    if (import.alias == name) return import;
+    known.push_back(import.alias);
   }
   fail(alias, concat("no import is called '", name, "'", nearest_hint(name, known)));
 }
 
-YAML::Node RecipeReader::merged(const YAML::Node& map) const {
-  if (!map.IsMap() || !map["$import"]) return map;
-  YAML::Node result(YAML::NodeType::Map);
-  const YAML::Node aliases = map["$import"];
-  const auto merge = [&](const YAML::Node& from) {
-    if (!from.IsMap()) fail(aliases, "the import is not a mapping");
-    for (const auto& entry : from) result[entry.first.as<std::string>()] = entry.second;
+template <typename Apply>
+void RecipeReader::with_imports(const YAML::Node& map, std::vector<std::string> allowed,
+                                const Apply& apply) {
+  const auto apply_import = [&](const YAML::Node& alias) {
+    const Import& import = imported(alias);
+    const InImport inside(*this, import.source);
+    only_keys(import.node, allowed);
+    apply(import.node);
   };
-  if (aliases.IsSequence()) {
-    for (const auto& alias : aliases) merge(imported(alias));
-  } else {
-    merge(imported(aliases));
+  if (!map.IsMap()) fail(map, "expected a mapping");
+  const YAML::Node aliases = map["$import"];
+  if (aliases && aliases.IsSequence()) {
+    for (const auto& alias : aliases) apply_import(alias);
+  } else if (aliases) {
+    apply_import(aliases);
   }
-  for (const auto& entry : map) {
-    const auto key = entry.first.as<std::string>();
-    if (key != "$import") result[key] = entry.second;
-  }
-  return result;
+  allowed.push_back("$import");
+  only_keys(map, allowed);
+  apply(map);
 }
 
 NumberFormat RecipeReader::read_number_format(const YAML::Node& node) const {
@@ -131,44 +145,62 @@ BlockSizes RecipeReader::read_block_sizes(const YAML::Node& node) const {
   if (node["-1"]) sizes.last = scalar<int64_t>(node["-1"], "a block size");
   if (node["-2"]) sizes.second_last = scalar<int64_t>(node["-2"], "a block size");
   if (sizes.last < 1 || sizes.second_last < 0) fail(node, "block sizes must be positive");
-  if (node["type"]) {
-    const auto type = scalar<std::string>(node["type"], "static or dynamic");
-    if (type != "static" && type != "dynamic") fail(node["type"], "expected static or dynamic");
-    sizes.dynamic = type == "dynamic";
-  }
+  if (node["type"]) sizes.dynamic = read_is_dynamic(node["type"]);
   if (node["scale_bits"]) sizes.scale_bits = read_number_format(node["scale_bits"]);
   return sizes;
 }
 
-Quantizer RecipeReader::read_quantizer(const YAML::Node& attributes) const {
-  const YAML::Node map = merged(attributes);
-  only_keys(map, {"num_bits", "axis", "block_sizes", "type", "enable", "use_constant_amax",
-                  "constant_amax"});
-  Quantizer quantizer;
-  quantizer.enable = !map["enable"] || scalar<bool>(map["enable"], "true or false");
+bool RecipeReader::read_is_dynamic(const YAML::Node& type) const {
+  const auto text = scalar<std::string>(type, "static or dynamic");
+  if (text != "static" && text != "dynamic") fail(type, "expected static or dynamic");
+  return text == "dynamic";
+}
+
+// null takes back what an import gave.
+void RecipeReader::apply_attributes(const YAML::Node& map, Quantizer& quantizer) const {
+  if (map["enable"]) quantizer.enable = scalar<bool>(map["enable"], "true or false");
   if (map["num_bits"]) quantizer.num_bits = read_number_format(map["num_bits"]);
-  if (map["axis"] && !map["axis"].IsNull()) {
-    quantizer.axis = scalar<int64_t>(map["axis"], "an axis or null");
+  if (const YAML::Node axis = map["axis"]) {
+    quantizer.axis.reset();
+    if (!axis.IsNull()) quantizer.axis = scalar<int64_t>(axis, "an axis or null");
   }
-  if (map["block_sizes"] && !map["block_sizes"].IsNull()) {
-    quantizer.block_sizes = read_block_sizes(map["block_sizes"]);
+  if (const YAML::Node sizes = map["block_sizes"]) {
+    quantizer.block_sizes.reset();
+    if (!sizes.IsNull()) quantizer.block_sizes = read_block_sizes(sizes);
   }
-  if (quantizer.axis && quantizer.block_sizes) fail(map, "axis and block_sizes exclude each other");
-  if (map["type"]) {
-    const auto type = scalar<std::string>(map["type"], "static or dynamic");
-    if (type != "static" && type != "dynamic") fail(map["type"], "expected static or dynamic");
-    quantizer.dynamic = type == "dynamic";
-  }
+  if (map["type"]) quantizer.dynamic = read_is_dynamic(map["type"]);
   if (map["use_constant_amax"]) {
     quantizer.use_constant_amax = scalar<bool>(map["use_constant_amax"], "true or false");
   }
-  if (map["constant_amax"] && !map["constant_amax"].IsNull()) {
-    quantizer.constant_amax = scalar<double>(map["constant_amax"], "a number");
+  if (const YAML::Node amax = map["constant_amax"]) {
+    quantizer.constant_amax.reset();
+    if (!amax.IsNull()) quantizer.constant_amax = scalar<double>(amax, "a number");
+  }
+}
+
+Quantizer RecipeReader::read_quantizer(const YAML::Node& attributes) {
+  if (attributes.IsMap() && attributes.size() == 0) fail(attributes, "cfg must not be empty");
+  Quantizer quantizer;
+  quantizer.enable = true;
+  with_imports(attributes,
+               {"num_bits", "axis", "block_sizes", "type", "enable", "use_constant_amax",
+                "constant_amax"},
+               [&](const YAML::Node& map) { apply_attributes(map, quantizer); });
+  if (quantizer.axis && quantizer.block_sizes) {
+    fail(attributes, "axis and block_sizes exclude each other");
   }
   return quantizer;
 }
 
-QuantizerRule RecipeReader::read_rule(const YAML::Node& entry) const {
+std::vector<Quantizer> RecipeReader::read_stages(const YAML::Node& cfg) {
+  if (!cfg.IsSequence()) return {read_quantizer(cfg)};
+  if (cfg.size() == 0) fail(cfg, "cfg must not be empty");
+  std::vector<Quantizer> stages;
+  for (const auto& stage : cfg) stages.push_back(read_quantizer(stage));
+  return stages;
+}
+
+QuantizerRule RecipeReader::read_rule(const YAML::Node& entry) {
   only_keys(entry, {"quantizer_name", "parent_class", "cfg", "enable"});
   if (!entry["quantizer_name"]) fail(entry, "a rule needs quantizer_name");
   QuantizerRule rule;
@@ -178,36 +210,50 @@ QuantizerRule RecipeReader::read_rule(const YAML::Node& entry) const {
   }
   if (entry["enable"]) rule.enable = scalar<bool>(entry["enable"], "true or false");
   const YAML::Node cfg = entry["cfg"];
-  if (cfg && !cfg.IsNull()) {
-    rule.stages.emplace();
-    if (cfg.IsSequence()) {
-      for (const auto& stage : cfg) rule.stages->push_back(read_quantizer(stage));
-    } else {
-      rule.stages->push_back(read_quantizer(cfg));
-    }
-    if (rule.stages->empty()) fail(cfg, "cfg must not be an empty list");
+  // An empty cfg beside `enable: false` says nothing.
+  const bool off = rule.enable.has_value() && !*rule.enable;
+  if (cfg && !cfg.IsNull() && !(off && !cfg.IsScalar() && cfg.size() == 0)) {
+    rule.stages = read_stages(cfg);
   }
   if (!rule.stages && !rule.enable) fail(entry, "a rule needs cfg or enable");
   return rule;
 }
 
-std::vector<QuantizerRule> RecipeReader::read_rules(const YAML::Node& list) const {
+std::vector<QuantizerRule> RecipeReader::read_rules(const YAML::Node& list) {
   if (!list.IsSequence()) fail(list, "quant_cfg must be a list of rules");
   std::vector<QuantizerRule> rules;
   for (const auto& entry : list) {
-    if (entry.IsMap() && entry["$import"]) {
-      if (entry.size() != 1) fail(entry, "$import must be the only key of a list item");
-      const YAML::Node snippet = imported(entry["$import"]);
-      if (snippet.IsSequence()) {
-        for (const auto& rule : snippet) rules.push_back(read_rule(rule));
-      } else {
-        rules.push_back(read_rule(snippet));
-      }
-    } else {
+    if (!entry.IsMap() || !entry["$import"]) {
       rules.push_back(read_rule(entry));
+      continue;
+    }
+    if (entry.size() != 1) fail(entry, "$import must be the only key of a list item");
+    const Import& import = imported(entry["$import"]);
+    const InImport inside(*this, import.source);
+    if (import.node.IsSequence()) {
+      for (const auto& rule : import.node) rules.push_back(read_rule(rule));
+    } else {
+      rules.push_back(read_rule(import.node));
     }
   }
   return rules;
+}
+
+void RecipeReader::read_quantize(const YAML::Node& section, Recipe& recipe) {
+  bool has_rules = false;
+  with_imports(section, {"algorithm", "quant_cfg"}, [&](const YAML::Node& map) {
+    if (const YAML::Node algorithm = map["algorithm"]) {
+      recipe.algorithm = scalar<std::string>(algorithm, "the name of an algorithm");
+      if (recipe.algorithm != "max") {
+        fail(algorithm, concat("unknown algorithm '", recipe.algorithm, "'; supported: max"));
+      }
+    }
+    if (const YAML::Node rules = map["quant_cfg"]) {
+      recipe.rules = read_rules(rules);
+      has_rules = true;
+    }
+  });
+  if (!has_rules) fail(section, "quant_cfg is missing");
 }
 
 Recipe RecipeReader::read(std::string_view yaml) {
@@ -223,17 +269,7 @@ Recipe RecipeReader::read(std::string_view yaml) {
       recipe.description = scalar<std::string>(metadata["description"], "a text");
     }
   }
-  const YAML::Node quantize = merged(root["quantize"]);
-  only_keys(quantize, {"algorithm", "quant_cfg"});
-  if (quantize["algorithm"]) {
-    recipe.algorithm = scalar<std::string>(quantize["algorithm"], "the name of an algorithm");
-  }
-  if (recipe.algorithm != "max") {
-    fail(quantize["algorithm"],
-         concat("unknown algorithm '", recipe.algorithm, "'; supported: max"));
-  }
-  if (!quantize["quant_cfg"]) fail(quantize, "quant_cfg is missing");
-  recipe.rules = read_rules(quantize["quant_cfg"]);
+  read_quantize(root["quantize"], recipe);
   return recipe;
 }
 

@@ -19,6 +19,8 @@ at::Tensor scale_llama3(const RopeConfig& config, const at::Tensor& inverse_freq
   const at::Tensor wavelength = 2.0 * std::numbers::pi / inverse_frequency;
   const at::Tensor scaled =
       at::where(wavelength > low, inverse_frequency / config.factor, inverse_frequency);
+  // Equal factors leave no middle band, and their interpolation is 0/0.
+  if (config.low_freq_factor == config.high_freq_factor) return scaled;
   const at::Tensor smooth = (config.original_max_positions / wavelength - config.low_freq_factor) /
                             (config.high_freq_factor - config.low_freq_factor);
   const at::Tensor between = (1.0 - smooth) * scaled / config.factor + smooth * scaled;

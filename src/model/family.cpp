@@ -54,19 +54,16 @@ void check_tensor(const Checkpoint& checkpoint, const TensorNeed& need) {
                             "' has shape ", shape_text(info.shape), ", but config.json asks for ",
                             shape_text(need.shape)));
   }
+  if (info.dtype != DType::kF32 && info.dtype != DType::kF16 && info.dtype != DType::kBF16) {
+    throw InputError(concat("tensor '", need.name, "' in '",
+                            checkpoint.file_of(need.name).string(), "' is ", name_of(info.dtype),
+                            "; expected F32, F16 or BF16"));
+  }
 }
 
 void check_tensors(const Checkpoint& checkpoint, const Model& model) {
   for (const StageSpec& stage : model.stages()) {
-    for (const TensorNeed& need : stage.tensors) {
-      check_tensor(checkpoint, need);
-      const DType dtype = checkpoint.info(need.name).dtype;
-      if (dtype != DType::kF32 && dtype != DType::kF16 && dtype != DType::kBF16) {
-        throw InputError(concat("tensor '", need.name, "' in '",
-                                checkpoint.file_of(need.name).string(), "' is ", name_of(dtype),
-                                "; expected F32, F16 or BF16"));
-      }
-    }
+    for (const TensorNeed& need : stage.tensors) check_tensor(checkpoint, need);
   }
 }
 

@@ -23,10 +23,9 @@ const std::vector<Family>& families();
 // The family of the checkpoint's architecture; InputError listing the supported ones otherwise.
 const Family& family_of(const Checkpoint& checkpoint);
 
-// Makes the model and checks every tensor's presence, dtype and shape against the checkpoint, from
-// the headers alone. `quantized` tells which weights are stored otherwise (their check is the
-// codec's).
 std::unique_ptr<Model> make_model(const Checkpoint& checkpoint);
+// Presence, dtype and shape of a tensor that is not quantized, or of all of a model, from the
+// headers alone (InputError).
 void check_tensor(const Checkpoint& checkpoint, const TensorNeed& need);
 void check_tensors(const Checkpoint& checkpoint, const Model& model);
 

@@ -28,11 +28,13 @@ struct LlamaConfig {
 };
 
 constexpr int64_t kMaxLayers = 10000;
+// Far beyond every model; products of two sizes stay below 2^63.
+constexpr int64_t kMaxSize = int64_t{1} << 30;
 
 int64_t size_member(const Json& config, const char* key, const std::string& source) {
   const auto value = json_member<int64_t>(config, key, source);
-  if (value < 1 || value > (int64_t{1} << 32)) {
-    throw InputError(concat(source, ": '", key, "' must be positive, found ", value));
+  if (value < 1 || value > kMaxSize) {
+    throw InputError(concat(source, ": '", key, "' must be 1 to ", kMaxSize, ", found ", value));
   }
   return value;
 }
@@ -69,8 +71,13 @@ LlamaConfig read_config(const Json& config, const std::string& source) {
     throw InputError(concat(source, ": num_attention_heads (", llama.heads,
                             ") must be a multiple of num_key_value_heads (", llama.kv_heads, ")"));
   }
-  if (llama.head_dim % 2 != 0) {
-    throw InputError(concat(source, ": head_dim must be even, found ", llama.head_dim));
+  if (llama.head_dim < 1 || llama.head_dim % 2 != 0) {
+    throw InputError(concat(source, ": head_dim (or hidden_size / num_attention_heads) must be ",
+                            "even and positive, found ", llama.head_dim));
+  }
+  if (!(llama.norm_epsilon >= 0.0)) {
+    throw InputError(concat(source, ": rms_norm_eps must not be negative, found ",
+                            llama.norm_epsilon));
   }
   return llama;
 }
