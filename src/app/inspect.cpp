@@ -15,6 +15,7 @@ Options options() {
                   "Shows what is in a checkpoint folder, a safetensors file or a calibration store.");
   options.group("What");
   options.text("path", "PATH", "", "a folder, a .safetensors file or a .h5 store");
+  options.positional("path");
   options.flag("json", "print one JSON object");
   return options;
 }

@@ -50,6 +50,11 @@ void store_stage(StatisticsStore& store, const StageSpec& stage, const Calibrate
   store.flush();
 }
 
+int64_t sum_over_ranks(int64_t value, Communicator& ranks) {
+  ranks.all_reduce(&value, 1, DType::kI64, ReduceOp::kSum);
+  return value;
+}
+
 // Every rank's records.
 LinearRecords gather_records(const LinearRecords& mine, Communicator& ranks) {
   LinearRecords all;
@@ -159,14 +164,15 @@ QuantizeResult quantize(const Checkpoint& checkpoint, Model& model,
 
   const auto start = Clock::now();
   QuantizeResult result;
-  result.phases["load"] = {times.load_seconds, times.bytes_read};
+  result.phases["load"] = {times.load_seconds, sum_over_ranks(times.bytes_read, cluster.control)};
   result.phases["forward"] = {times.forward_seconds, 0};
   result.phases["pack"] = {times.consume_seconds, 0};
   for (size_t t = 0; t < targets.size(); ++t) {
     packers[t].copy_extra(checkpoint);
     writers[t].complete(cluster.control, checkpoint, targets[t].config);
   }
-  result.phases["write"] = {queue.seconds_writing(), queue.bytes_written()};
+  result.phases["write"] = {queue.seconds_writing(),
+                            sum_over_ranks(queue.bytes_written(), cluster.control)};
   result.host_bytes = peak_host_bytes();
   cluster.control.all_reduce(&result.host_bytes, 1, DType::kI64, ReduceOp::kMax);
   std::vector<LinearRecords> records;

@@ -1,7 +1,6 @@
 """Damaged, inconsistent and unsupported checkpoints: exit code 3 and a message that names the place."""
 import json
 import math
-import struct
 
 from checkpoints import (Checkpoint, Tensor, floats_of, header_of, read_checkpoint_tensors,
                          read_safetensors, with_values, write_raw_safetensors)
@@ -169,8 +168,7 @@ class Tensors(BadCheckpoints):
             elif tensor.dtype in ("F32", "BF16"):
                 self.assertTrue(all(map(math.isfinite, floats_of(tensor))), name)
             if name.endswith("weight_scale") and tensor.dtype == "F32":
-                scale, = struct.unpack("<f", tensor.data)
-                self.assertGreater(scale, 0.0, name)
+                self.assertGreater(min(floats_of(tensor)), 0.0, name)
 
     def test_all_zero_weight(self):
         checkpoint = Checkpoint()
@@ -179,7 +177,6 @@ class Tensors(BadCheckpoints):
         model = checkpoint.save(self.folder / "model")
         for name in ("fp8", "nvfp4", "int8_wo"):
             with self.subTest(name):
-                # Stricter than the summary: JSON has no word for NaN, and null would hide one.
                 out = self.quantize(name, "--format", name, model=model)
                 self.check_finite(out)
                 summary = summary_of(out)

@@ -66,7 +66,11 @@ class BadUsage(CliTest):
         self.refuse_usage(["--path"], "inspect")
 
     def test_option_without_value(self):
-        self.refuse_quantize(["format"], "--format")
+        self.refuse_quantize(["--format", "found the option --json"], "--format", "--json")
+        # Not a folder called --overwrite.
+        self.refuse_quantize(["--out", "found the option --overwrite"], "--format", "fp8",
+                             "--out", "--overwrite")
+        self.refuse_usage(["--path"], "inspect", "--path")
 
     def test_given_twice(self):
         self.refuse_quantize(["--format", "twice"], "--format", "fp8", "--format", "nvfp4")
@@ -74,7 +78,7 @@ class BadUsage(CliTest):
 
     def test_stray_word(self):
         for command in ("quantize", "formats"):
-            self.refuse_usage(["stray"], command, "stray")
+            self.refuse_usage(["positional"], command, "stray")
 
     def test_exclusions(self):
         recipe = self.write("recipe.yaml", "quantize: {}")

@@ -106,7 +106,8 @@ class Inspect(CliTest):
         self.refuse(3, ["config.json"], "inspect", self.folder)
         self.refuse(3, ["broken.h5"], "inspect", self.write("broken.h5", b"not HDF5" * 100))
         self.refuse(3, ["broken.safetensors"], "inspect", self.write("broken.safetensors", "{}"))
-        self.refuse(2, ["--path", "twice"], "inspect", NANO_LLAMA, NANO_LLAMA)
+        self.refuse(2, ["--path", "twice"], "inspect", NANO_LLAMA, "--path", NANO_LLAMA)
+        self.refuse(2, ["positional"], "inspect", NANO_LLAMA, NANO_LLAMA)
 
 
 class Registries(CliTest):

@@ -6,7 +6,7 @@ import unittest
 from pathlib import Path
 
 from checkpoints import read_checkpoint_tensors
-from halftone_cli import CliTest, main, sha256_of
+from halftone_cli import CliTest, main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -90,7 +90,6 @@ class Interop(CliTest):
     def test_shards(self):
         out = self.check_opens("shards", "--format", "fp8", "--max-shard-size", 500000)
         self.assertGreater(len(list(out.glob("*.safetensors"))), 2)
-        self.assertNotEqual(sha256_of(out / "config.json"), "")
 
 
 if __name__ == "__main__":

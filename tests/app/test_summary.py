@@ -8,10 +8,10 @@ from halftone_cli import NANO_LLAMA, SMALL_CALIBRATION, CliTest, main, sha256_of
 
 
 def digest_of(folder):
-    """SHA-256 over the files' names and SHA-256 sums in name order, summary.json left out: the lines
-    that `sha256sum` prints."""
+    """SHA-256 over the files' names and SHA-256 sums in name order, summary.json left out; each is a
+    line of its own."""
     names = sorted(name for name in os.listdir(folder) if name != "summary.json")
-    return hashlib.sha256("".join(f"{sha256_of(folder / name)}  {name}\n" for name in names).encode()
+    return hashlib.sha256("".join(f"{name}\n{sha256_of(folder / name)}\n" for name in names).encode()
                           ).hexdigest()
 
 
