@@ -5,6 +5,7 @@ Usage: python3 reference_perplexity.py > reference_perplexity.json   (needs torc
 Protocol: each line's ids with BOS, cut to 512, one row at a time and so without padding; logits in
 FP32; mean negative log-likelihood over all predicted tokens of all lines. `fp8` fake-quantizes weights
 and inputs per tensor with the maxima that the reference exporter calibrated (goldens/nano-llama).
+All lines are used once, the first SAMPLES otherwise.
 """
 import json
 import math
@@ -18,7 +19,7 @@ import transformers
 from checkpoints import VARIANTS, Checkpoint
 from halftone_cli import DATA
 
-SAMPLES = {"nano-llama": None, "attention_bias": 64, "tied": 64, "llama3_rope": 64}
+SAMPLES = 32
 
 
 def fake_fp8(x, amax):
@@ -52,21 +53,23 @@ def perplexity(model, samples):
 def main():
     results = {"torch": torch.__version__, "transformers": transformers.__version__}
     lines = (DATA / "text/eval_selfwritten.jsonl").read_text().splitlines()
-    for name, count in SAMPLES.items():
+    for name in VARIANTS:
         with tempfile.TemporaryDirectory() as folder:
             path = VARIANTS[name](Checkpoint()).save(Path(folder) / name)
             tokenizer = transformers.AutoTokenizer.from_pretrained(path)
             samples = [tokenizer(json.loads(line)["text"])["input_ids"][:512]
-                       for line in lines[:count]]
+                       for line in lines]
             assert all(ids[0] == tokenizer.bos_token_id for ids in samples)
-            results[name] = {"samples": len(samples)}
+            results[name] = {"samples": SAMPLES}
             for dtype in ("float32", "bfloat16"):
                 model = transformers.AutoModelForCausalLM.from_pretrained(
                     path, dtype=getattr(torch, dtype)).eval()
-                results[name][dtype] = perplexity(model, samples)
+                results[name][dtype] = perplexity(model, samples[:SAMPLES])
                 if name == "nano-llama" and dtype == "float32":
+                    results[name]["whole_text"] = perplexity(model, samples)
                     quantize_in_place(model)
-                    results[name]["fp8"] = perplexity(model, samples)
+                    results[name]["fp8"] = perplexity(model, samples[:SAMPLES])
+                print(name, dtype, results[name], file=sys.stderr)
     json.dump(results, sys.stdout, indent=2)
     print()
 

@@ -1,7 +1,8 @@
 """The same bytes for every number of ranks and threads, and for formats made together or alone."""
 import json
 
-from halftone_cli import DATA, CliTest, file_sums, main, run
+from checkpoints import Checkpoint, read_checkpoint_tensors, with_values
+from halftone_cli import DATA, NANO_LLAMA, CliTest, file_sums, main, run
 
 # Texts of mixed lengths, so that batches hold padding on the left. 5 batches: not a multiple of 2 or 4.
 TEXTS = ("--calib-samples", 18, "--calib-length", 512, "--batch-size", 4)
@@ -35,11 +36,25 @@ class Determinism(CliTest):
     def test_nvfp4(self):
         self.check_ranks_and_threads("--format", "nvfp4")
 
-    def test_the_data_hold_padding(self):
-        """Else the tests above would say nothing of it: counting it must change the scales."""
-        left_out = self.make("left_out", "--format", "fp8")
-        counted = self.make("counted", "--format", "fp8", "--count-padding")
-        self.assertNotEqual(file_sums(left_out), file_sums(counted))
+    def test_padding_is_not_looked_at(self):
+        """With an embedding of the padding token that stands out, the scales stay as they are, unless
+        padding is counted. The latter also shows that these data hold padding."""
+        checkpoint = Checkpoint()
+        name = "model.embed_tokens.weight"
+        columns = checkpoint.tensors[name].shape[1]
+        first = checkpoint.config["pad_token_id"] * columns
+        checkpoint.tensors[name] = with_values(
+            checkpoint.tensors[name], {first + i: 100.0 if i == 3 else 0.0 for i in range(columns)})
+        model = checkpoint.save(self.folder / "model")
+
+        def scales(out, *options, model=NANO_LLAMA):
+            out = self.quantize(out, "--calib", self.data, *TEXTS, "--format", "fp8", *options,
+                                model=model)
+            return {name: tensor.data for name, tensor in read_checkpoint_tensors(out).items()
+                    if name.endswith(".input_scale")}
+        original = scales("original")
+        self.assertEqual(scales("left_out", model=model), original)
+        self.assertNotEqual(scales("counted", "--count-padding", model=model), original)
 
     def test_two_formats_in_one_run(self):
         both = self.make("both", "--format", "fp8,nvfp4", ranks=2)
@@ -50,7 +65,7 @@ class Determinism(CliTest):
     def test_batches_do_not_depend_on_the_ranks(self):
         """--batch-size auto must depend on the data alone."""
         def batches(ranks):
-            result = run("quantize", "--model", DATA / "models" / "nano-llama", "--format", "fp8",
+            result = run("quantize", "--model", NANO_LLAMA, "--format", "fp8",
                          "--calib", self.data, "--calib-samples", 18, "--out",
                          self.folder / f"auto{ranks}", ranks=ranks)
             line = next(line for line in result.stderr.splitlines() if " batches on " in line)

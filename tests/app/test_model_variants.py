@@ -7,7 +7,7 @@ from checkpoints import (VARIANTS, Checkpoint, as_f16, as_f32, read_checkpoint_t
 from halftone_cli import CliTest, file_sums, main, read_json, summary_of
 
 REFERENCE = read_json(Path(__file__).parent / "reference_perplexity.json")
-SAMPLES = 64
+SAMPLES = 32
 
 
 class Variants(CliTest):
