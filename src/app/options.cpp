@@ -85,6 +85,11 @@ void Options::paths(const std::string& name, const std::string& help) {
   add(Kind::kPaths, name, "PATH ...", help);
 }
 
+void Options::positional(const std::string& name) {
+  find(name, Kind::kText);
+  positional_ = name;
+}
+
 Options::Option* Options::lookup(const std::string& name) {
   const auto found = std::find_if(options_.begin(), options_.end(),
                                   [&](const Option& option) { return option.name == name; });
@@ -207,6 +212,13 @@ bool Options::parse(const std::vector<std::string>& arguments) {
         throw UsageError(concat("--", option.name, " is given twice"));
       }
       std::vector<std::string> values = one.value;
+      // The library takes the next word for the value even where it is an option.
+      for (const std::string& value : values) {
+        if (value.starts_with("--") && lookup(value.substr(2)) != nullptr) {
+          throw UsageError(concat("--", option.name, ": expected ", allowed(option),
+                                  ", found the option ", value));
+        }
+      }
       if (option.kind == Kind::kFlag) values = {"true"};
       if (option.given) values.insert(values.begin(), option.values.begin(), option.values.end());
       set(option, values, "--" + option.name);

@@ -30,10 +30,10 @@ class Options {
   void integer_or_auto(const std::string& name, int64_t smallest, int64_t largest,
                        const std::string& help);
   void flag(const std::string& name, const std::string& help);
-  // The option that a word without a dash is for.
-  void positional(const std::string& name) { positional_ = name; }
   // One or more values.
   void paths(const std::string& name, const std::string& help);
+  // A word without a name is the value of this text option.
+  void positional(const std::string& name);
 
   // UsageErrors name the option, what was expected and found, and the nearest name of an unknown
   // one. Returns false when --help was asked for.
@@ -76,7 +76,7 @@ class Options {
   std::string usage_;
   std::string description_;
   std::string group_;
-  std::string positional_;
+  std::string positional_;  // empty: words without a name are refused
   std::vector<Option> options_;
 };
 

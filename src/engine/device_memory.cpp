@@ -7,7 +7,10 @@ namespace halftone {
 int64_t peak_device_bytes(at::Device device) {
   if (!device.is_cuda()) return 0;
   // Statistic 0 is the aggregate over all pools.
-  return c10::getDeviceAllocator(device.type())->getDeviceStats(device.index()).reserved_bytes[0].peak;
+  return c10::getDeviceAllocator(device.type())
+      ->getDeviceStats(device.index())
+      .reserved_bytes[0]
+      .peak;
 }
 
 }  // namespace halftone

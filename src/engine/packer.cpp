@@ -119,8 +119,8 @@ void StagePacker::pack(size_t stage_index, const LoadedStage& loaded,
 void StagePacker::write_cache_scales(const std::string& attention, float key_amax,
                                      float value_amax) {
   if (key_amax == MaxBucket::kAbsent || value_amax == MaxBucket::kAbsent) {
-    throw InputError(concat("'", attention, "' saw no token in calibration: give more --calib ",
-                            "data"));
+    throw InputError(
+        concat("'", attention, "' saw no token in calibration: give more --calib ", "data"));
   }
   const auto scale = [&](float amax) {
     return scalar_tensor(divide_by_constant(amax, kMaxE4M3, numerics_));

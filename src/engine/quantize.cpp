@@ -8,6 +8,7 @@
 #include "core/memory.h"
 #include "core/progress.h"
 #include "dist/agreement.h"
+#include "engine/device_memory.h"
 #include "engine/summary.h"
 
 namespace halftone {
@@ -49,6 +50,16 @@ void store_stage(StatisticsStore& store, const StageSpec& stage, const Calibrate
   }
   store.set_progress(static_cast<int64_t>(seen.index) + 1, stages);
   store.flush();
+}
+
+int64_t sum_over_ranks(int64_t value, Communicator& ranks) {
+  ranks.all_reduce(&value, 1, DType::kI64, ReduceOp::kSum);
+  return value;
+}
+
+int64_t max_over_ranks(int64_t value, Communicator& ranks) {
+  ranks.all_reduce(&value, 1, DType::kI64, ReduceOp::kMax);
+  return value;
 }
 
 // Every rank's records.
@@ -167,16 +178,17 @@ QuantizeResult quantize(const Checkpoint& checkpoint, Model& model,
 
   const auto start = Clock::now();
   QuantizeResult result;
-  result.phases["load"] = {times.load_seconds, times.bytes_read};
+  result.phases["load"] = {times.load_seconds, sum_over_ranks(times.bytes_read, cluster.control)};
   result.phases["forward"] = {times.forward_seconds, 0};
   result.phases["pack"] = {times.consume_seconds, 0};
   for (size_t t = 0; t < targets.size(); ++t) {
     packers[t].copy_extra(checkpoint);
     writers[t].complete(cluster.control, checkpoint, targets[t].config);
   }
-  result.phases["write"] = {queue.seconds_writing(), queue.bytes_written()};
-  result.host_bytes = peak_host_bytes();
-  cluster.control.all_reduce(&result.host_bytes, 1, DType::kI64, ReduceOp::kMax);
+  result.phases["write"] = {queue.seconds_writing(),
+                            sum_over_ranks(queue.bytes_written(), cluster.control)};
+  result.host_bytes = max_over_ranks(peak_host_bytes(), cluster.control);
+  result.device_bytes = max_over_ranks(peak_device_bytes(cluster.device), cluster.control);
   std::vector<LinearRecords> records;
   for (size_t t = 0; t < targets.size(); ++t) {
     records.push_back(gather_records(packers[t].records(), cluster.control));

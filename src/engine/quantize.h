@@ -41,6 +41,7 @@ struct QuantizeResult {
   std::vector<Output> outputs;  // in the order of the targets
   std::map<std::string, Phase> phases;
   int64_t host_bytes = 0;  // the largest peak of all ranks
+  int64_t device_bytes = 0;
 };
 
 // Whether some target needs the activations of the calibration data.

@@ -24,7 +24,7 @@ Json output_json(const QuantizeResult::Output& output) {
 }
 
 Json memory_json(const QuantizeResult& result) {
-  return {{"host_bytes", result.host_bytes}, {"device_bytes", 0}};
+  return {{"host_bytes", result.host_bytes}, {"device_bytes", result.device_bytes}};
 }
 
 Json accounting_json(const Accounting& accounting) {

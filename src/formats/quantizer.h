@@ -40,9 +40,7 @@ struct Quantizer {
   std::optional<double> constant_amax;
 
   // On, with scales that calibration finds: neither constant nor found anew at every call.
-  bool is_calibrated() const {
-    return enable && !dynamic && !use_constant_amax && !constant_amax;
-  }
+  bool is_calibrated() const { return enable && !dynamic && !use_constant_amax && !constant_amax; }
 
   bool operator==(const Quantizer&) const = default;
 };

@@ -182,10 +182,10 @@ Quantizer RecipeReader::read_quantizer(const YAML::Node& attributes) {
   if (attributes.IsMap() && attributes.size() == 0) fail(attributes, "cfg must not be empty");
   Quantizer quantizer;
   quantizer.enable = true;
-  with_imports(attributes,
-               {"num_bits", "axis", "block_sizes", "type", "enable", "use_constant_amax",
-                "constant_amax"},
-               [&](const YAML::Node& map) { apply_attributes(map, quantizer); });
+  with_imports(
+      attributes,
+      {"num_bits", "axis", "block_sizes", "type", "enable", "use_constant_amax", "constant_amax"},
+      [&](const YAML::Node& map) { apply_attributes(map, quantizer); });
   if (quantizer.axis && quantizer.block_sizes) {
     fail(attributes, "axis and block_sizes exclude each other");
   }

@@ -55,9 +55,8 @@ void check_tensor(const Checkpoint& checkpoint, const TensorNeed& need) {
                             shape_text(need.shape)));
   }
   if (info.dtype != DType::kF32 && info.dtype != DType::kF16 && info.dtype != DType::kBF16) {
-    throw InputError(concat("tensor '", need.name, "' in '",
-                            checkpoint.file_of(need.name).string(), "' is ", name_of(info.dtype),
-                            "; expected F32, F16 or BF16"));
+    throw InputError(concat("tensor '", need.name, "' in '", checkpoint.file_of(need.name).string(),
+                            "' is ", name_of(info.dtype), "; expected F32, F16 or BF16"));
   }
 }
 

@@ -76,8 +76,8 @@ LlamaConfig read_config(const Json& config, const std::string& source) {
                             "even and positive, found ", llama.head_dim));
   }
   if (!(llama.norm_epsilon >= 0.0)) {
-    throw InputError(concat(source, ": rms_norm_eps must not be negative, found ",
-                            llama.norm_epsilon));
+    throw InputError(
+        concat(source, ": rms_norm_eps must not be negative, found ", llama.norm_epsilon));
   }
   return llama;
 }

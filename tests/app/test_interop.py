@@ -1,0 +1,96 @@
+"""Python's safetensors and transformers open what the program writes."""
+import json
+import os
+import subprocess
+import unittest
+from pathlib import Path
+
+from checkpoints import read_checkpoint_tensors
+from halftone_cli import CliTest, main
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Runs in the other interpreter; prints what the libraries saw.
+OPEN_ALL = """
+import hashlib, json, pathlib, sys
+from safetensors import safe_open
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+folder = pathlib.Path(sys.argv[1])
+seen = {}
+for path in sorted(folder.glob("*.safetensors")):
+    with safe_open(path, framework=sys.argv[2]) as file:
+        assert (file.metadata() or {}).get("format") == "pt"
+        for name in file.keys():
+            tensor = file.get_tensor(name)
+            seen[name] = [str(file.get_slice(name).get_dtype()), list(tensor.shape)]
+config = AutoConfig.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder)
+generation = GenerationConfig.from_pretrained(folder)
+generation.validate(strict=True)
+text = "The cat sat on the mat."
+ids = tokenizer(text)["input_ids"]
+print(json.dumps({"tensors": seen, "architectures": config.architectures,
+                  "quantization": config.quantization_config, "ids": ids}))
+"""
+
+
+def interpreter():
+    """The Python to use, or None: the one that was configured, or one of the repository's own."""
+    configured = os.environ.get("HALFTONE_INTEROP_PYTHON")
+    candidates = [configured] if configured else [
+        ROOT / ".venv" / "bin" / "python", ROOT / ".venv-interop" / "bin" / "python"]
+    for python in candidates:
+        if not Path(python).exists():
+            continue
+        found = subprocess.run([python, "-c", "import torch, safetensors, transformers"],
+                               capture_output=True, check=False)
+        if found.returncode == 0:
+            return python
+    if configured:
+        raise RuntimeError(f"HALFTONE_INTEROP_PYTHON={configured} cannot import torch, safetensors "
+                           "and transformers")
+    return None
+
+
+PYTHON = interpreter()
+
+
+@unittest.skipUnless(PYTHON, "no Python with torch, safetensors and transformers: set "
+                             "HALFTONE_INTEROP_PYTHON")
+class Interop(CliTest):
+    def open_all(self, folder):
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+        result = subprocess.run([PYTHON, "-c", OPEN_ALL, folder, "pt"], capture_output=True,
+                                encoding="utf-8", env=environment, timeout=300, check=False)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return json.loads(result.stdout.splitlines()[-1])
+
+    def check_opens(self, name, *options):
+        out = self.quantize(name, *options)
+        seen = self.open_all(out)
+        expected = {tensor: [found.dtype, found.shape]
+                    for tensor, found in read_checkpoint_tensors(out).items()}
+        self.assertEqual(seen["tensors"], expected)
+        self.assertEqual(seen["architectures"], ["LlamaForCausalLM"])
+        self.assertEqual(seen["quantization"]["quant_method"], "modelopt")
+        tokenized = self.succeed("tokenize", "--model", out, "--input",
+                                 self.write("text.jsonl", '{"text": "The cat sat on the mat."}\n'))
+        self.assertEqual(json.loads(tokenized.stdout)["ids"], seen["ids"])
+        return out
+
+    def test_fp8(self):
+        self.check_opens("fp8", "--format", "fp8", "--kv-cache", "fp8")
+
+    def test_nvfp4(self):
+        self.check_opens("nvfp4", "--format", "nvfp4")
+
+    def test_int8_weight_only(self):
+        self.check_opens("int8_wo", "--format", "int8_wo")
+
+    def test_shards(self):
+        out = self.check_opens("shards", "--format", "fp8", "--max-shard-size", 500000)
+        self.assertGreater(len(list(out.glob("*.safetensors"))), 2)
+
+
+if __name__ == "__main__":
+    main()
