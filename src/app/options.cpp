@@ -212,8 +212,8 @@ bool Options::parse(const std::vector<std::string>& arguments) {
       // The library takes the next word for the value even where it is an option.
       for (const std::string& value : values) {
         if (value.starts_with("--") && lookup(value.substr(2)) != nullptr) {
-          throw UsageError(concat("--", option.name, ": expected ", allowed(option), ", found the option ",
-                                  value));
+          throw UsageError(concat("--", option.name, ": expected ", allowed(option),
+                                  ", found the option ", value));
         }
       }
       if (option.kind == Kind::kFlag) values = {"true"};
