@@ -56,7 +56,12 @@ class Variants(CliTest):
         reference = read_checkpoint_tensors(self.quantize("bf16", "--format", "fp8"))
         tensors = read_checkpoint_tensors(out)
         for name in tensors:
-            if name.endswith("_proj.weight") or name.endswith(".weight_scale"):
+            if name.endswith("_proj.weight"):
+                # Divided by the scale in the model's own type: ties fall to a neighbouring code.
+                self.assertEqual(tensors[name].dtype, "F8_E4M3")
+                differences = {abs(a - b) for a, b in zip(tensors[name].data, reference[name].data)}
+                self.assertLessEqual(differences, {0, 1}, name)
+            elif name.endswith(".weight_scale"):
                 self.assertEqual(tensors[name], reference[name], name)
             elif not name.endswith("_scale"):
                 self.assertEqual(tensors[name], as_f32(reference[name]), name)
