@@ -4,6 +4,7 @@
 # two MPI ranks, and measures the perplexity of the original and of both results.
 # The checkpoints go to FOLDER (build/quickstart) and replace what an earlier run left there.
 SECONDS=0
+started_in=$PWD
 case ${1:-} in
   -h | --help)
     sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
@@ -39,10 +40,10 @@ halftone_json 2 evaluate-nvfp4 evaluate --model "$out/nvfp4"
 halftone_json 2 evaluate-fp8 evaluate --model "$out/fp8"
 halftone_json 1 inspect-original inspect "$model"
 
-python3 - "$results" "$model" <<'PYTHON'
+python3 - "$results" "$model" "$started_in" <<'PYTHON'
 import json, math, pathlib, sys
 
-results, model = pathlib.Path(sys.argv[1]), sys.argv[2]
+results, model, started_in = pathlib.Path(sys.argv[1]), sys.argv[2], pathlib.Path(sys.argv[3])
 read = lambda name: json.loads((results / f"{name}.json").read_text())
 source = read("inspect-original")
 weights = sum(math.prod(tensor["shape"]) for tensor in source["tensors"])
@@ -50,12 +51,16 @@ rows = [("original", source["bytes"], 8 * source["bytes"] / weights, model)]
 for output in read("quantize")["outputs"]:
     rows.append((output["format"], output["bytes"], output["bits_per_weight"], output["dir"]))
 
+def shown(folder):
+    path = pathlib.Path(folder)
+    return path.relative_to(started_in) if path.is_relative_to(started_in) else path
+
 base = None
 print(f"\n{'format':<10}{'MB':>8}{'bits/weight':>13}{'perplexity':>12}{'change':>9}  checkpoint")
 for name, size, bits, folder in rows:
     value = read(f"evaluate-{name}")["tasks"]["perplexity"]["value"]
     base = base or value
     change = f"{100 * (value / base - 1):+.2f} %" if name != "original" else ""
-    print(f"{name:<10}{size / 1e6:>8.2f}{bits:>13.2f}{value:>12.3f}{change:>9}  {folder}")
+    print(f"{name:<10}{size / 1e6:>8.2f}{bits:>13.2f}{value:>12.3f}{change:>9}  {shown(folder)}")
 PYTHON
 printf '\ndone in %d s (%d s of them set-up and build)\n' "$SECONDS" "$set_up_seconds"
