@@ -106,7 +106,7 @@ struct ThreadPool::State {
   }
 };
 
-ThreadPool::ThreadPool(int threads, std::function<void()> on_start)
+ThreadPool::ThreadPool(int threads, const std::function<void()>& on_start)
     : state_(std::make_unique<State>()) {
   check(threads >= 1, "a ThreadPool needs at least one thread");
   // The workers read the list of workers: it is complete before they get their first job.

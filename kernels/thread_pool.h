@@ -12,7 +12,7 @@ class ThreadPool {
  public:
   // `threads` >= 1 counts the caller: a pool of one thread runs everything in place. `on_start`
   // runs once in every worker (LibTorch keeps its intra-op thread count per thread).
-  explicit ThreadPool(int threads, std::function<void()> on_start = {});
+  explicit ThreadPool(int threads, const std::function<void()>& on_start = {});
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;

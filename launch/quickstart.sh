@@ -33,11 +33,11 @@ halftone_json() {
 
 say "quantizing tests/data/models/nano-llama to NVFP4 and FP8 on two MPI ranks"
 halftone_json 2 quantize quantize --model "$model" --format nvfp4,fp8 \
-  --out "$out" --workspace "$out/workspace" --overwrite
+  --out "$out/checkpoints" --overwrite
 say "measuring the perplexity of the original and of both checkpoints"
 halftone_json 2 evaluate-original evaluate --model "$model"
-halftone_json 2 evaluate-nvfp4 evaluate --model "$out/nvfp4"
-halftone_json 2 evaluate-fp8 evaluate --model "$out/fp8"
+halftone_json 2 evaluate-nvfp4 evaluate --model "$out/checkpoints/nvfp4"
+halftone_json 2 evaluate-fp8 evaluate --model "$out/checkpoints/fp8"
 halftone_json 1 inspect-original inspect "$model"
 
 python3 - "$results" "$model" "$started_in" <<'PYTHON'

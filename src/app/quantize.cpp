@@ -171,10 +171,10 @@ void run(const Options& options, const World* world) {
   const std::unique_ptr<Model> model = make_model(checkpoint);
   check_tensors(checkpoint, *model);
   const bool overwrite = options.get_flag("overwrite");
+  check_output(out, model_dir, overwrite);
   std::vector<Target> targets;
   for (const Recipe& recipe : recipes) {
     const fs::path dir = recipes.size() == 1 ? out : out / recipe.name;
-    check_output(dir, model_dir, overwrite);
     targets.push_back(
         make_target(checkpoint, *model, recipe, dir, options.get_integer("max-shard-size")));
   }
@@ -200,7 +200,7 @@ void run(const Options& options, const World* world) {
     log_info("no format asks for activations: the calibration data is not read");
   }
 
-  make_parent(targets.front().out, speaks, setup.cluster().control);
+  make_parent(out, speaks, setup.cluster().control);
   std::optional<RunStore> store;
   if (speaks) store.emplace(options, out, checkpoint, data, recipes);
   QuantizeOptions quantize_options;
@@ -208,6 +208,7 @@ void run(const Options& options, const World* world) {
   quantize_options.numerics = numerics(options);
   quantize_options.count_padding = options.get_flag("count-padding");
   quantize_options.overwrite = overwrite;
+  quantize_options.out = out;
   quantize_options.resolved = options.resolved();
   const QuantizeResult result =
       quantize(checkpoint, *model, targets, batches, store ? &store->store() : nullptr,

@@ -82,6 +82,7 @@ std::string digest_of_files(const std::vector<std::string>& names,
 std::string digest_of_directory(const fs::path& directory) {
   const std::vector<std::string> names = files_of_directory(directory);
   std::vector<std::string> sums;
+  sums.reserve(names.size());
   for (const std::string& name : names) sums.push_back(sha256_of_file(directory / name));
   return digest_of_files(names, sums);
 }

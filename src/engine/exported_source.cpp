@@ -160,12 +160,21 @@ class ExportedSource : public WeightSource {
     PackedLinear packed;
     for (const TensorSpec& tensor : codec.tensors(linear.out, linear.in, input_quantized)) {
       packed[tensor.name] = loaded.tensor(linear.name + "." + tensor.name);
+      if (tensor.dtype == DType::kF32) check_scales(tensor.name, linear, packed[tensor.name]);
     }
     const auto input_scale = packed.find("input_scale");
     if (input_scale != packed.end()) {
       fake.input_amax[index] = codec.amax_of_input_scale(input_scale->second.item<float>());
     }
     return codec.unpack(packed, dtype, &pool);
+  }
+
+  void check_scales(const std::string& suffix, const LinearSite& linear,
+                    const at::Tensor& scales) const {
+    if (at::logical_and(at::isfinite(scales), scales > 0).all().item<bool>()) return;
+    const std::string name = linear.name + "." + suffix;
+    throw InputError(concat("tensor '", name, "' in '", checkpoint_.file_of(name).string(),
+                            "' holds a scale that is zero, negative or not finite"));
   }
 
   static void read_cache_scales(StageFakeQuant& fake, const StageSpec& spec,

@@ -120,11 +120,15 @@ void StagePacker::write_cache_scales(const std::string& attention, float key_ama
                                      float value_amax) {
   if (key_amax == MaxBucket::kAbsent || value_amax == MaxBucket::kAbsent) {
     throw InputError(
-        concat("'", attention, "' saw no token in calibration: give more --calib ", "data"));
+        concat("'", attention, "' saw no token in calibration: give more --calib data"));
   }
   const auto scale = [&](float amax) {
-    return scalar_tensor(divide_by_constant(amax, kMaxE4M3, numerics_));
+    // A zero scale would divide by zero in the engine; any other says the same of zeros.
+    return scalar_tensor(amax > 0.0f ? divide_by_constant(amax, kMaxE4M3, numerics_) : 1.0f);
   };
+  if (key_amax == 0.0f || value_amax == 0.0f) {
+    records_[attention] = {{"format", "KV cache"}, {"fallback", "keys or values are all zero"}};
+  }
   write_tensor(key_scale_name(attention), scale(key_amax));
   write_tensor(value_scale_name(attention), scale(value_amax));
 }

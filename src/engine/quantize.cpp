@@ -10,6 +10,7 @@
 #include "dist/agreement.h"
 #include "engine/device_memory.h"
 #include "engine/summary.h"
+#include "export/staged_output.h"
 
 namespace halftone {
 namespace {
@@ -17,16 +18,14 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 // Space for all outputs, asked before anything is written.
-void check_free_space(const std::vector<Target>& targets) {
+void check_free_space(const std::vector<Target>& targets, const fs::path& folder) {
   int64_t needed = 0;
   for (const Target& target : targets) {
     for (const auto& file : target.hf.layout.files) needed += file.layout.file_bytes;
   }
-  fs::path parent = targets.front().out.parent_path();
-  if (parent.empty()) parent = ".";
-  const int64_t free = free_bytes(parent);
+  const int64_t free = free_bytes(folder);
   if (free < needed) {
-    throw ResourceError(concat("'", parent.string(), "' has ", free,
+    throw ResourceError(concat("'", folder.string(), "' has ", free,
                                " bytes free, but the output needs ", needed,
                                ": free some space or choose another --out"));
   }
@@ -143,14 +142,17 @@ QuantizeResult quantize(const Checkpoint& checkpoint, Model& model,
                         const std::vector<Target>& targets, const std::vector<Batch>& batches,
                         StatisticsStore* store, const QuantizeOptions& options,
                         const Cluster& cluster) {
-  check_free_space(targets);
+  check_free_space(targets, options.out.parent_path());
   std::vector<HfWriter> writers;
   std::vector<StagePacker> packers;
   writers.reserve(targets.size());
   const DType dtype = model_dtype(checkpoint);
   WriteQueue queue(options.write_queue_bytes);
+  const StagedOutput staged(options.out);
+  staged.begin(cluster.control);
   for (const Target& target : targets) {
-    writers.emplace_back(target.out, target.hf.layout, queue);
+    const fs::path folder = staged.partial() / target.out.lexically_relative(options.out);
+    writers.emplace_back(folder.lexically_normal(), target.hf.layout, queue);
     writers.back().begin(cluster.control);
     packers.emplace_back(target, writers.back(), model, dtype, options.numerics, cluster);
   }
@@ -198,8 +200,9 @@ QuantizeResult quantize(const Checkpoint& checkpoint, Model& model,
   result.phases["finish"] = {seconds_since(start), 0};
   for (size_t t = 0; t < targets.size(); ++t) {
     const Json summary = make_summary(targets[t], result, t, records[t], options.resolved);
-    writers[t].publish(cluster.control, summary.dump(2) + "\n", options.overwrite);
+    writers[t].write_summary(cluster.control, summary.dump(2) + "\n");
   }
+  staged.publish(cluster.control, options.overwrite);
   return result;
 }
 

@@ -14,6 +14,8 @@
 namespace halftone {
 
 struct QuantizeOptions {
+  // The folder that appears when all targets are complete: the target's own, or their parent.
+  fs::path out;
   DType compute_dtype = DType::kBF16;
   Numerics numerics = Numerics::kCpu;
   bool count_padding = false;

@@ -99,6 +99,7 @@ TensorInfo parse_tensor(const std::string& name, const Json& value, int64_t data
 void check_tiling(const std::map<std::string, TensorInfo>& tensors, int64_t data_bytes,
                   const fs::path& path) {
   std::vector<const TensorInfo*> by_offset;
+  by_offset.reserve(tensors.size());
   for (const auto& [name, tensor] : tensors) by_offset.push_back(&tensor);
   std::sort(by_offset.begin(), by_offset.end(), [](const TensorInfo* a, const TensorInfo* b) {
     return std::pair(a->offset, a->bytes) < std::pair(b->offset, b->bytes);

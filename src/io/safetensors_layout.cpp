@@ -55,6 +55,7 @@ int64_t TensorSpec::bytes() const {
 
 SafetensorsLayout plan_safetensors(const std::vector<TensorSpec>& specs) {
   std::vector<const TensorSpec*> ordered;
+  ordered.reserve(specs.size());
   for (const TensorSpec& spec : specs) ordered.push_back(&spec);
   std::sort(ordered.begin(), ordered.end(), [](const TensorSpec* a, const TensorSpec* b) {
     return std::pair<ptrdiff_t, const std::string&>(order_of(a->dtype), a->name) <

@@ -40,8 +40,9 @@ class CrashSafety(CliTest):
         self.duration = time.monotonic() - start
         self.expected = file_sums(self.folder / "undisturbed")
 
-    def start(self, ranks):
-        return subprocess.Popen(command_line(*self.options, "--out", self.out, ranks=ranks),
+    def start(self, ranks, options=None):
+        return subprocess.Popen(command_line(*(options or self.options), "--out", self.out,
+                                             ranks=ranks),
                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def check_killed_at(self, moment, ranks):
@@ -87,6 +88,22 @@ class CrashSafety(CliTest):
 
     def test_just_before_it_is_published(self):
         self.check_killed_at(self.until_there("hf_quant_config.json"), None)
+
+    def test_several_formats_appear_together(self):
+        """Not one format without the other, however late the kill."""
+        options = [*self.options[:self.options.index("--format")], "--format", "fp8,nvfp4",
+                   *self.options[self.options.index("--format") + 2:]]
+        for name in ("fp8/hf_quant_config.json", "nvfp4/hf_quant_config.json", "fp8/summary.json"):
+            with self.subTest(name=name):
+                process = self.start(None, options)
+                self.until_there(name)(process)
+                kill_all(process)
+                if self.out.exists():
+                    self.assertEqual({path.name for path in self.out.iterdir()}, {"fp8", "nvfp4"})
+                self.succeed(*options, "--out", self.out, "--overwrite")
+                self.assertEqual({path.name for path in self.out.iterdir()}, {"fp8", "nvfp4"})
+                for path in self.out.iterdir():
+                    self.assertTrue((path / "summary.json").exists())
 
     def test_without_overwrite_after_an_early_kill(self):
         """The very same command, without --overwrite, is enough when nothing was published."""

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "core/sha256.h"
+#include "export/staged_output.h"
 #include "tests/export/shared_folder.h"
 #include "tests/model/tiny_checkpoint.h"
 
@@ -41,12 +42,15 @@ class HfWriterTest : public testing::Test {
   // All steps up to publish(); returns the digest.
   std::string assemble(HfWriter& writer) {
     Communicator& ranks = folder_.ranks();
+    staged_.begin(ranks);
     writer.begin(ranks);
     for (int i = 0; i < 10; ++i) {
       if (i % ranks.size() == ranks.rank()) writer.write("t" + std::to_string(i), bytes_of(i));
     }
     writer.complete(ranks, Checkpoint(folder_.path() / "source"), {{{"a", 1}}, {{"b", 2}}});
-    return writer.digest(ranks);
+    std::string digest = writer.digest(ranks);
+    writer.write_summary(ranks, "{}\n");
+    return digest;
   }
 
   void expect_finished() const {
@@ -73,18 +77,19 @@ class HfWriterTest : public testing::Test {
 
   SharedFolder folder_;
   fs::path out_ = folder_.path() / "out";
+  StagedOutput staged_{out_};
   std::array<std::vector<TensorSpec>, 3> specs_;
   HfLayout layout_;
   WriteQueue queue_{512};
 };
 
 TEST_F(HfWriterTest, AppearsWhenItIsComplete) {
-  HfWriter writer(out_, layout_, queue_);
+  HfWriter writer(staged_.partial(), layout_, queue_);
   const std::string digest = assemble(writer);
   EXPECT_FALSE(fs::exists(out_));
-  EXPECT_EQ(digest, digest_of_directory(writer.partial()));
+  EXPECT_EQ(digest, digest_of_directory(staged_.partial()));
   folder_.ranks().barrier();
-  writer.publish(folder_.ranks(), "{}\n", false);
+  staged_.publish(folder_.ranks(), false);
   expect_finished();
   EXPECT_EQ(beside(), std::vector<std::string>{"out"});
   EXPECT_EQ(digest, digest_of_directory(out_)) << "summary.json does not count";
@@ -95,18 +100,18 @@ TEST_F(HfWriterTest, OverwritesOnlyWhenAsked) {
     fs::create_directories(out_);
     write_text_file(out_ / "old", "keep me");
   });
-  HfWriter writer(out_, layout_, queue_);
+  HfWriter writer(staged_.partial(), layout_, queue_);
   assemble(writer);
   if (folder_.first()) {
     expect_error<UsageError>(
         // Thrown before the ranks meet.
-        [&] { writer.publish(folder_.ranks(), "{}\n", false); },
+        [&] { staged_.publish(folder_.ranks(), false); },
         "exists already: choose another --out, or pass --overwrite");
     EXPECT_EQ(read_text_file(out_ / "old"), "keep me");
-    EXPECT_TRUE(fs::exists(writer.partial()));
+    EXPECT_TRUE(fs::exists(staged_.partial()));
   }
   folder_.ranks().barrier();
-  writer.publish(folder_.ranks(), "{}\n", true);
+  staged_.publish(folder_.ranks(), true);
   expect_finished();
   EXPECT_FALSE(fs::exists(out_ / "old"));
   EXPECT_EQ(beside(), std::vector<std::string>{"out"});
@@ -114,25 +119,34 @@ TEST_F(HfWriterTest, OverwritesOnlyWhenAsked) {
 
 TEST_F(HfWriterTest, RemovesWhatAnInterruptedRunLeft) {
   folder_.on_first([&] {
-    for (const char* left : {".out.partial", ".out.replaced"}) {
-      fs::create_directories(folder_.path() / left / "deep");
-      write_text_file(folder_.path() / left / "f0.safetensors", std::string(100000, 'x'));
-      write_text_file(folder_.path() / left / "stray.json", "{}");
-    }
+    fs::create_directories(folder_.path() / ".out.partial" / "deep");
+    write_text_file(folder_.path() / ".out.partial" / "f0.safetensors", std::string(100000, 'x'));
+    write_text_file(folder_.path() / ".out.partial" / "stray.json", "{}");
   });
-  HfWriter writer(out_, layout_, queue_);
+  HfWriter writer(staged_.partial(), layout_, queue_);
   assemble(writer);
-  writer.publish(folder_.ranks(), "{}\n", false);
+  staged_.publish(folder_.ranks(), false);
   expect_finished();
   EXPECT_FALSE(fs::exists(out_ / "stray.json"));
   EXPECT_EQ(beside(), std::vector<std::string>{"out"});
 }
 
+TEST_F(HfWriterTest, GivesBackAnOutputThatWasSetAside) {
+  folder_.on_first([&] {
+    fs::create_directories(folder_.path() / ".out.replaced");
+    write_text_file(folder_.path() / ".out.replaced" / "old", "keep me");
+  });
+  staged_.begin(folder_.ranks());
+  EXPECT_EQ(read_text_file(out_ / "old"), "keep me");
+  folder_.ranks().barrier();
+}
+
 TEST_F(HfWriterTest, FilesHaveTheirSizeFromTheStart) {
-  HfWriter writer(out_, layout_, queue_);
+  HfWriter writer(staged_.partial(), layout_, queue_);
+  staged_.begin(folder_.ranks());
   writer.begin(folder_.ranks());
   for (const auto& file : layout_.files) {
-    EXPECT_EQ(static_cast<int64_t>(fs::file_size(writer.partial() / file.name)),
+    EXPECT_EQ(static_cast<int64_t>(fs::file_size(staged_.partial() / file.name)),
               file.layout.file_bytes);
   }
   folder_.ranks().barrier();
@@ -140,8 +154,8 @@ TEST_F(HfWriterTest, FilesHaveTheirSizeFromTheStart) {
 
 TEST_F(HfWriterTest, NeedsAFolderThatCanBeWritten) {
   if (!folder_.first()) return;
-  HfWriter writer(folder_.path() / "source" / "tokenizer.json" / "out", layout_, queue_);
-  EXPECT_THROW(writer.begin(folder_.ranks()), ResourceError);
+  const StagedOutput staged(folder_.path() / "source" / "tokenizer.json" / "out");
+  EXPECT_THROW(staged.begin(folder_.ranks()), ResourceError);
 }
 
 }  // namespace

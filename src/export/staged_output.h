@@ -1,0 +1,31 @@
+#pragma once
+
+#include "core/files.h"
+#include "dist/communicator.h"
+
+namespace halftone {
+
+// A folder that appears under its name when everything in it is complete: it is assembled beside it
+// under a temporary name and renamed. Collective: every rank makes one with the same arguments.
+class StagedOutput {
+ public:
+  explicit StagedOutput(fs::path out);
+
+  // Where the content goes until publish().
+  const fs::path& partial() const { return partial_; }
+
+  // Removes what an interrupted run left and makes the empty temporary folder.
+  void begin(Communicator& communicator) const;
+  // Gives the folder its name. One that exists is replaced only with `overwrite`, in one step where
+  // the file system can exchange two names.
+  void publish(Communicator& communicator, bool overwrite) const;
+
+ private:
+  void replace() const;
+
+  fs::path out_;
+  fs::path partial_;
+  fs::path replaced_;  // the old output, where two names cannot be exchanged
+};
+
+}  // namespace halftone
