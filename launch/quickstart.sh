@@ -33,7 +33,7 @@ halftone_json() {
 
 say "quantizing tests/data/models/nano-llama to NVFP4 and FP8 on two MPI ranks"
 halftone_json 2 quantize quantize --model "$model" --format nvfp4,fp8 \
-  --out "$out/checkpoints" --overwrite
+  --out "$out/checkpoints" --calib-samples 128 --overwrite
 say "measuring the perplexity of the original and of both checkpoints"
 halftone_json 2 evaluate-original evaluate --model "$model"
 halftone_json 2 evaluate-nvfp4 evaluate --model "$out/checkpoints/nvfp4"

@@ -16,15 +16,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-std::vector<std::vector<std::string>> tensor_names(const Model& model) {
-  std::vector<std::vector<std::string>> names;
-  for (const StageSpec& stage : model.stages()) {
-    names.emplace_back();
-    for (const TensorNeed& need : stage.tensors) names.back().push_back(need.name);
-  }
-  return names;
-}
-
 // One past the last stage whose activations are needed.
 size_t stages_to_compute(const std::vector<AmaxObserver::Options>& observe) {
   size_t end = 0;

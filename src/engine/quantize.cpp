@@ -1,5 +1,6 @@
 #include "engine/quantize.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 
@@ -138,6 +139,20 @@ std::vector<LinearScales> solve_stage(const StageSpec& stage, const StagePlan& p
       .solve({stage, plan, seen.statistics, weight_amax, compute_dtype});
 }
 
+// What may wait to be written: half of the largest stage, so that a slow disk does not make memory
+// grow with the number of layers.
+int64_t write_queue_bytes(const Checkpoint& checkpoint, const Model& model) {
+  constexpr int64_t kSmallest = int64_t{4} << 20;
+  constexpr int64_t kLargest = int64_t{256} << 20;
+  int64_t largest = 0;
+  for (const std::vector<std::string>& stage : tensor_names(model)) {
+    int64_t bytes = 0;
+    for (const std::string& name : stage) bytes += checkpoint.info(name).bytes;
+    largest = std::max(largest, bytes);
+  }
+  return std::clamp(largest / 2, kSmallest, kLargest);
+}
+
 QuantizeResult quantize(const Checkpoint& checkpoint, Model& model,
                         const std::vector<Target>& targets, const std::vector<Batch>& batches,
                         StatisticsStore* store, const QuantizeOptions& options,
@@ -147,7 +162,7 @@ QuantizeResult quantize(const Checkpoint& checkpoint, Model& model,
   std::vector<StagePacker> packers;
   writers.reserve(targets.size());
   const DType dtype = model_dtype(checkpoint);
-  WriteQueue queue(options.write_queue_bytes);
+  WriteQueue queue(write_queue_bytes(checkpoint, model));
   const StagedOutput staged(options.out);
   staged.begin(cluster.control);
   for (const Target& target : targets) {

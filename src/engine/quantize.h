@@ -21,7 +21,6 @@ struct QuantizeOptions {
   bool count_padding = false;
   bool overwrite = false;
   int64_t max_shard_bytes = 10'000'000'000;
-  int64_t write_queue_bytes = int64_t{256} << 20;
   bool show_progress = true;
   Json resolved = Json::object();  // the configuration, as stored beside the result
 };

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "core/progress.h"
@@ -31,7 +32,18 @@ at::Tensor LoadedStage::tensor(const std::string& name) const {
 StageLoader::StageLoader(const Checkpoint& checkpoint, std::vector<std::vector<std::string>> names,
                          const Cluster& cluster)
     : checkpoint_(checkpoint), names_(std::move(names)), cluster_(cluster) {
+  int64_t largest = 0;
+  for (const std::vector<std::string>& stage : names_) {
+    largest = std::max(largest, buffer_bytes(plan_stage_image(checkpoint, stage)));
+  }
+  for (at::Tensor& buffer : buffers_) buffer = at::empty({largest}, at::kByte);
   if (!names_.empty()) post(0);
+}
+
+int64_t StageLoader::buffer_bytes(const StageImage& image) const {
+  const Communicator& ranks = cluster_.tensors;
+  const int64_t part = image.part_bytes(ranks.size());
+  return ranks.device() == Device::kCpu ? part * ranks.size() : part;
 }
 
 void StageLoader::post(size_t stage) {
@@ -40,7 +52,7 @@ void StageLoader::post(size_t stage) {
   const int64_t part = pending_.image.part_bytes(ranks.size());
   const bool gather_on_host = ranks.device() == Device::kCpu;
   const int64_t begin = part * ranks.rank();
-  pending_.part = at::empty({gather_on_host ? part * ranks.size() : part}, at::kByte);
+  pending_.part = buffers_[stage % 2].slice(0, 0, buffer_bytes(pending_.image));
   char* target =
       static_cast<char*>(pending_.part.mutable_data_ptr()) + (gather_on_host ? begin : 0);
   prefetcher_.post([this, begin, part, target] {

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <array>
 #include <map>
 #include <string>
 #include <vector>
@@ -54,12 +55,16 @@ class StageLoader {
         part;  // uint8 on the host: the whole image for gathering there, else this rank's part
   };
   void post(size_t stage);
+  // Bytes of the host buffer that a stage needs.
+  int64_t buffer_bytes(const StageImage& image) const;
 
   const Checkpoint& checkpoint_;
   std::vector<std::vector<std::string>> names_;
   Cluster cluster_;
   size_t next_ = 0;
   Pending pending_;
+  // Stages take turns; made once, so that memory does not depend on what the allocator keeps.
+  std::array<at::Tensor, 2> buffers_;
   int64_t bytes_read_ = 0;
   double seconds_waiting_ = 0.0;
   Prefetcher prefetcher_;  // last: its thread writes into pending_

@@ -9,20 +9,11 @@
 namespace halftone {
 namespace {
 
-std::vector<std::vector<std::string>> all_names(const Model& model) {
-  std::vector<std::vector<std::string>> names;
-  for (const StageSpec& stage : model.stages()) {
-    names.emplace_back();
-    for (const TensorNeed& need : stage.tensors) names.back().push_back(need.name);
-  }
-  return names;
-}
-
 class OriginalSource : public WeightSource {
  public:
   explicit OriginalSource(const Model& model) : model_(model) {}
 
-  std::vector<std::vector<std::string>> names() const override { return all_names(model_); }
+  std::vector<std::vector<std::string>> names() const override { return tensor_names(model_); }
 
   StageWeights weights(size_t /*stage*/, const LoadedStage& loaded, at::ScalarType dtype,
                        ThreadPool& /*pool*/) override {
@@ -56,7 +47,7 @@ class FakeQuantSource : public WeightSource {
     }
   }
 
-  std::vector<std::vector<std::string>> names() const override { return all_names(model_); }
+  std::vector<std::vector<std::string>> names() const override { return tensor_names(model_); }
 
   StageWeights weights(size_t stage, const LoadedStage& loaded, at::ScalarType dtype,
                        ThreadPool& pool) override {

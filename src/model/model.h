@@ -41,6 +41,9 @@ class Model {
                              const BatchContext& batch, LinearRunner& runner) const = 0;
 };
 
+// The names on disk of every stage's tensors.
+std::vector<std::vector<std::string>> tensor_names(const Model& model);
+
 // The dtype that config.json gives ("dtype" or "torch_dtype"); of the first floating tensor when it
 // says nothing.
 DType model_dtype(const Checkpoint& checkpoint);

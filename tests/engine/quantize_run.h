@@ -29,7 +29,8 @@ inline QuantizeResult quantize_to(const fs::path& out, const Checkpoint& checkpo
   QuantizeOptions options;
   options.compute_dtype = model_dtype(checkpoint);
   options.show_progress = false;
-  options.write_queue_bytes = 10000;
+  options.out = out;
+  options.overwrite = true;
   return quantize(checkpoint, *model, targets, batches, nullptr, options, cluster.get());
 }
 
