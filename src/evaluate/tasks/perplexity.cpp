@@ -111,8 +111,9 @@ Perplexity reduce(const std::vector<Sum>& sums, const std::vector<int64_t>& mine
   }
   result.nll = (total[0] + total[1]) / total[2];
   if (!std::isfinite(result.nll)) {
-    throw InputError("the model's logits are NaN or infinite: it overflows in this --dtype, or its "
-                     "weights or scales are damaged");
+    throw InputError(
+        "the model's logits are NaN or infinite: it overflows in this --dtype, or its "
+        "weights or scales are damaged");
   }
   result.value = std::exp(result.nll);
   return result;
