@@ -34,14 +34,15 @@ TEST(Quantize, NanoLlamaEqualsTheReference) {
     EXPECT_EQ(output.digest, digest_of_directory(output.dir));
     for (const auto& [name, tensor] : golden["tensors"].items()) {
       const TensorInfo& info = written.info(name);
-      EXPECT_EQ(name_of(info.dtype), tensor["dtype"]) << name;
+      EXPECT_EQ(name_of(info.dtype), tensor["dtype"].get<std::string>()) << name;
       EXPECT_EQ(info.shape, tensor["shape"].get<std::vector<int64_t>>()) << name;
       const std::vector<char> bytes = written.read_all(name);
       if (name.ends_with("input_scale")) {
         const auto expected = tensor["values"].get<float>();
         EXPECT_NEAR(tensor_of(written, name).item<float>(), expected, 0.02f * expected) << name;
       } else {
-        EXPECT_EQ(sha256_of_bytes(bytes.data(), bytes.size()), tensor["sha256"]) << name;
+        EXPECT_EQ(sha256_of_bytes(bytes.data(), bytes.size()), tensor["sha256"].get<std::string>())
+            << name;
       }
     }
   }
