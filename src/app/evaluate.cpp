@@ -50,8 +50,9 @@ std::unique_ptr<WeightSource> calibrated_source(const Options& options,
                                                 const Recipe& recipe, DType compute,
                                                 const Cluster& cluster) {
   const TargetPlan plan = plan_target(model, recipe);
-  const LoadedData data = load_data(calibration_request(options), checkpoint.directory(),
-                                    model.vocabulary(), model.max_positions());
+  const LoadedData data =
+      load_data(data_request(options, "calib", kCalibrationText), checkpoint.directory(),
+                model.vocabulary(), model.max_positions());
   const std::vector<Batch> batches =
       make_batches(data.dataset.samples, batch_size(options, data.dataset), data.pad_id,
                    PadSide::kLeft, /*common_length=*/true);
@@ -61,17 +62,6 @@ std::unique_ptr<WeightSource> calibrated_source(const Options& options,
   return make_fake_quant_source(
       model, plan, calibrate_scales(checkpoint, model, plan, batches, calibration, cluster),
       model_dtype(checkpoint), numerics(options));
-}
-
-DataRequest evaluation_request(const Options& options) {
-  DataRequest request;
-  request.files = options.get_paths("data");
-  request.embedded = "text/eval_selfwritten.jsonl";
-  request.option = "--data";
-  request.options.text_field = options.get("text-field");
-  request.options.samples = options.get_integer("data-samples");
-  request.options.max_length = options.get_integer("data-length");
-  return request;
 }
 
 void run(const Options& options, const World* world) {
@@ -98,8 +88,8 @@ void run(const Options& options, const World* world) {
   } else {
     source = make_original_source(*model);
   }
-  const LoadedData data = load_data(evaluation_request(options), model_dir, model->vocabulary(),
-                                    model->max_positions());
+  const LoadedData data = load_data(data_request(options, "data", kEvaluationText), model_dir,
+                                    model->vocabulary(), model->max_positions());
   const std::vector<Batch> batches =
       make_batches(data.dataset.samples, batch_size(options, data.dataset), data.pad_id,
                    PadSide::kRight, /*common_length=*/false);

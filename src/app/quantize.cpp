@@ -187,7 +187,7 @@ void run(const Options& options, const World* world) {
   std::vector<Batch> batches;
   std::string data = "none";
   if (needs_forward(targets)) {
-    const LoadedData loaded = load_data(calibration_request(options), model_dir,
+    const LoadedData loaded = load_data(data_request(options, "calib", kCalibrationText), model_dir,
                                         model->vocabulary(), model->max_positions());
     data = fingerprint(loaded.dataset);
     batches = make_batches(loaded.dataset.samples, batch_size(options, loaded.dataset),

@@ -88,14 +88,14 @@ Numerics numerics(const Options& options) {
   return options.get("numerics") == "cuda" ? Numerics::kCuda : Numerics::kCpu;
 }
 
-DataRequest calibration_request(const Options& options) {
+DataRequest data_request(const Options& options, const std::string& name, const char* embedded) {
   DataRequest request;
-  request.files = options.get_paths("calib");
-  request.embedded = "text/calib_selfwritten.jsonl";
-  request.option = "--calib";
+  request.files = options.get_paths(name);
+  request.embedded = embedded;
+  request.option = "--" + name;
   request.options.text_field = options.get("text-field");
-  request.options.samples = options.get_integer("calib-samples");
-  request.options.max_length = options.get_integer("calib-length");
+  request.options.samples = options.get_integer(name + "-samples");
+  request.options.max_length = options.get_integer(name + "-length");
   return request;
 }
 

@@ -54,7 +54,10 @@ struct LoadedData {
 // Reads and tokenizes; a sample longer than `max_positions` is an InputError naming it.
 LoadedData load_data(const DataRequest& request, const fs::path& model, int64_t vocabulary,
                      int64_t max_positions);
-DataRequest calibration_request(const Options& options);
+inline constexpr const char* kCalibrationText = "text/calib_selfwritten.jsonl";
+inline constexpr const char* kEvaluationText = "text/eval_selfwritten.jsonl";
+// What --NAME, --NAME-samples, --NAME-length and --text-field ask for.
+DataRequest data_request(const Options& options, const std::string& name, const char* embedded);
 
 // --batch-size; auto depends on the data alone, so that every number of ranks makes the same
 // batches.
