@@ -21,4 +21,12 @@ void dequantize_nvfp4(const Context& context, const uint8_t* packed, const uint8
 // padded. In place is allowed.
 void fake_quantize_nvfp4(const Context& context, const MatrixView& x_TK, float amax, void* y_TK);
 
+void quantize_nvfp4_with_scales(const Context&, const MatrixView& w_NK, int block,
+                                const uint8_t* block_scales, float scale_2, uint8_t* packed);
+void static_nvfp4_scales(const Context&, const float* block_amax, int64_t count, float global_amax,
+                         float m, Numerics numerics, uint8_t* block_scales);
+void fake_quantize_nvfp4_scaled(const Context&, const MatrixView& w_NK, const float* column_scale_K,
+                                int block, float amax, void* y_NK);
+struct Amax;
+Amax amax_of_scaled(const Context&, const MatrixView& w_NK, const float* column_scale_K);
 }  // namespace halftone

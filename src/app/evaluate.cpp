@@ -60,8 +60,9 @@ std::unique_ptr<WeightSource> calibrated_source(const Options& options,
   calibration.compute_dtype = compute;
   calibration.count_padding = options.get_flag("count-padding");
   return make_fake_quant_source(
-      model, plan, calibrate_scales(checkpoint, model, plan, batches, calibration, cluster),
-      model_dtype(checkpoint), numerics(options));
+      model, plan,
+      calibrate_model(checkpoint, model, plan, batches, calibration, numerics(options), cluster),
+      {model_dtype(checkpoint), compute, numerics(options), cluster});
 }
 
 void run(const Options& options, const World* world) {

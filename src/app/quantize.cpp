@@ -186,7 +186,7 @@ void run(const Options& options, const World* world) {
 
   std::vector<Batch> batches;
   std::string data = "none";
-  if (needs_forward(targets)) {
+  if (needs_forward(*model, targets)) {
     const LoadedData loaded = load_data(data_request(options, "calib", kCalibrationText), model_dir,
                                         model->vocabulary(), model->max_positions());
     data = fingerprint(loaded.dataset);

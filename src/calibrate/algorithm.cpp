@@ -1,5 +1,6 @@
 #include "calibrate/algorithm.h"
 
+#include "calibrate/fusion.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "core/text_distance.h"
@@ -8,7 +9,10 @@ namespace halftone {
 
 const std::vector<Algorithm>& algorithms() {
   static const std::vector<Algorithm> list{
-      max_algorithm(),
+      max_algorithm(),          mse_algorithm(),         local_hessian_algorithm(),
+      act_headroom_algorithm(), smoothquant_algorithm(), awq_lite_algorithm(),
+      awq_clip_algorithm(),     awq_full_algorithm(),    svdquant_algorithm(),
+      gptq_algorithm(),
   };
   return list;
 }
@@ -20,6 +24,24 @@ const Algorithm& algorithm_named(const std::string& name) {
     known.push_back(algorithm.name);
   }
   throw UsageError(concat("unknown algorithm '", name, "'", nearest_hint(name, known)));
+}
+
+StageSolution solve_stage(const StageRun& run, const CapturedInputs* inputs, Choices& choices) {
+  choices.resize(run.stage.linears.size());
+  StageSolution solution;
+  const Algorithm first = max_algorithm();
+  first.apply(run, {}, choices, solution);
+  for (const AlgorithmSpec& spec : run.recipe.algorithms) {
+    const Algorithm& algorithm = algorithm_named(spec.method);
+    if (algorithm.choose != nullptr && inputs != nullptr) {
+      algorithm.choose(run, spec, *inputs, solution, choices);
+    }
+    if (algorithm.apply != nullptr && algorithm.name != first.name) {
+      algorithm.apply(run, spec, choices, solution);
+    }
+  }
+  fuse(run, solution);
+  return solution;
 }
 
 }  // namespace halftone

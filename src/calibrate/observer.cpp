@@ -6,66 +6,111 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "formats/kv_cache.h"
 #include "formats/tensor_bridge.h"
 #include "kernels/amax.h"
 
 namespace halftone {
 
-AmaxObserver::AmaxObserver(const StageSpec& stage, const BatchContext& batch, int64_t batch_index,
-                           const Options& options)
+void ObserveOptions::add(const ObserveOptions& other) {
+  inputs = inputs || other.inputs;
+  mean_abs = mean_abs || other.mean_abs;
+  capture = capture || other.capture;
+  key_value = key_value || other.key_value;
+  rotated_keys = rotated_keys || other.rotated_keys;
+}
+
+Observer::Observer(const StageSpec& stage, const BatchContext& batch, int64_t batch_index,
+                   const ObserveOptions& options)
     : stage_(stage),
       batch_(batch),
       batch_index_(batch_index),
       options_(options),
       statistics_(stage),
+      captured_(stage.linears.size()),
       last_input_(c10::intrusive_ptr<at::TensorImpl, at::UndefinedTensorImpl>()) {}
 
-at::Tensor AmaxObserver::linear(size_t site, const at::Tensor& x_BTK, const at::Tensor& w_NK,
-                                const at::Tensor& bias_N) {
-  if (options_.inputs) {
+at::Tensor Observer::linear(size_t site, const at::Tensor& x_BTK, const at::Tensor& w_NK,
+                            const at::Tensor& bias_N) {
+  if ((options_.inputs || options_.mean_abs || options_.capture) && x_BTK.numel() > 0) {
     if (last_input_._unsafe_get_target() != x_BTK.unsafeGetTensorImpl()) {
-      last_amax_ = observe(x_BTK, 1, "the input of '" + stage_.linears[site].name + "'");
+      last_seen_ = observe(x_BTK, "the input of '" + stage_.linears[site].name + "'");
       last_input_ = x_BTK.getIntrusivePtr();
     }
-    statistics_.input_amax[site] = std::max(statistics_.input_amax[site], last_amax_);
-    for (const TokenRange& range : batch_.tokens) {
-      statistics_.tokens[site] += options_.count_padding ? batch_.length : range.end - range.begin;
-    }
+    const Seen& seen = last_seen_;
+    statistics_.input_amax[site] = std::max(statistics_.input_amax[site], seen.amax);
+    statistics_.channel_amax[site] = at::maximum(statistics_.channel_amax[site], seen.channel_amax);
+    statistics_.mean_abs[site] = seen.mean_abs;
+    statistics_.tokens[site] += seen.tokens_TK.size(0);
+    if (options_.capture) captured_[site] = seen.tokens_TK;
   }
   return at::linear(x_BTK, w_NK, bias_N);
 }
 
-std::pair<at::Tensor, at::Tensor> AmaxObserver::key_value(size_t site, at::Tensor k_BHTD,
-                                                          at::Tensor v_BHTD) {
-  if (options_.key_value) {
+std::pair<at::Tensor, at::Tensor> Observer::key_value(size_t site, at::Tensor k_BHTD,
+                                                      at::Tensor v_BHTD) {
+  if (options_.key_value || options_.rotated_keys) {
     const std::string& name = stage_.attentions[site].name;
-    statistics_.key_amax[site] = observe(k_BHTD, 2, "the keys of '" + name + "'");
-    statistics_.value_amax[site] = observe(v_BHTD, 2, "the values of '" + name + "'");
+    observe_cache(statistics_.keys[site], k_BHTD, options_.rotated_keys,
+                  "the keys of '" + name + "'");
+    observe_cache(statistics_.values[site], v_BHTD, false, "the values of '" + name + "'");
   }
   return {std::move(k_BHTD), std::move(v_BHTD)};
 }
 
-float AmaxObserver::observe(const at::Tensor& x, int64_t token_dim, const std::string& what) const {
-  const bool whole = options_.count_padding || !batch_.padded;
-  const Context context = context_of(x, nullptr);
-  Amax seen;
-  if (whole) {
-    seen = amax_of_tensor(context, matrix_of(x.contiguous()));
-  } else {
-    for (size_t row = 0; row < batch_.tokens.size(); ++row) {
-      const TokenRange& range = batch_.tokens[row];
-      const at::Tensor real =
-          x[static_cast<int64_t>(row)].slice(token_dim - 1, range.begin, range.end).contiguous();
-      const Amax of_row = amax_of_tensor(context, matrix_of(real));
-      seen.value = std::max(seen.value, of_row.value);
-      seen.finite = seen.finite && of_row.finite;
-    }
+at::Tensor Observer::real_tokens(const at::Tensor& x) const {
+  if (x.dim() == 2 || options_.count_padding || !batch_.padded) {
+    return x.reshape({-1, x.size(-1)}).contiguous();
   }
-  if (!seen.finite) {
+  std::vector<at::Tensor> rows;
+  for (size_t row = 0; row < batch_.tokens.size(); ++row) {
+    const TokenRange& range = batch_.tokens[row];
+    rows.push_back(x[static_cast<int64_t>(row)].slice(0, range.begin, range.end));
+  }
+  return at::cat(rows);
+}
+
+Observer::Seen Observer::observe(const at::Tensor& x, const std::string& what) const {
+  Seen seen;
+  seen.tokens_TK = real_tokens(x);
+  const Context context = context_of(seen.tokens_TK, nullptr);
+  const MatrixView view = matrix_of(seen.tokens_TK);
+  const Amax amax = amax_of_tensor(context, view);
+  if (!amax.finite) {
     throw InputError(concat(what, " is NaN or infinite in calibration batch ", batch_index_,
                             ": the model overflows in this --dtype, or its weights are damaged"));
   }
-  return seen.value;
+  seen.amax = amax.value;
+  at::Tensor channels = at::empty({view.cols}, seen.tokens_TK.options().dtype(at::kFloat));
+  amax_of_columns(context, view, channels.mutable_data_ptr<float>());
+  seen.channel_amax = channels.cpu();
+  if (options_.mean_abs) {
+    // The reference takes the mean in the compute dtype (calibration.md, 5.6).
+    seen.mean_abs = seen.tokens_TK.abs().mean(0).to(at::kFloat).cpu();
+  }
+  return seen;
+}
+
+void Observer::observe_cache(CacheStatistics& cache, const at::Tensor& states_BHTD, bool rotated,
+                             const std::string& what) const {
+  const auto tokens_of = [&](const at::Tensor& states) {
+    const at::Tensor x = states.transpose(1, 2);
+    return real_tokens(x.reshape({x.size(0), x.size(1), -1}));
+  };
+  const at::Tensor tokens_TC = tokens_of(states_BHTD);
+  const Amax amax = amax_of_tensor(context_of(tokens_TC, nullptr), matrix_of(tokens_TC));
+  if (!amax.finite) {
+    throw InputError(concat(what, " are NaN or infinite in calibration batch ", batch_index_,
+                            ": the model overflows in this --dtype, or its weights are damaged"));
+  }
+  cache.amax = amax.value;
+  cache.largest = tokens_TC.amax(0).to(at::kFloat).cpu();
+  cache.smallest = tokens_TC.amin(0).to(at::kFloat).cpu();
+  cache.mean = tokens_TC.to(at::kFloat).mean(0).cpu();
+  if (rotated) {
+    const at::Tensor turned = tokens_of(hadamard(states_BHTD));
+    cache.rotated_amax = amax_of_tensor(context_of(turned, nullptr), matrix_of(turned)).value;
+  }
 }
 
 }  // namespace halftone

@@ -9,39 +9,62 @@
 
 namespace halftone {
 
-// Computes a batch plainly and takes the amax of every linear's input and of keys and values.
-// Padded positions stay out unless `count_padding`. An input that is not finite is an InputError
-// naming the linear and the batch.
-class AmaxObserver : public LinearRunner {
- public:
-  struct Options {
-    bool inputs = true;
-    bool key_value = false;
-    bool count_padding = false;
-  };
-  AmaxObserver(const StageSpec& stage, const BatchContext& batch, int64_t batch_index,
-               const Options& options);
+// What to take from the activations of a stage.
+struct ObserveOptions {
+  bool inputs = true;         // amaxes of inputs, of the tensor and of each channel
+  bool mean_abs = false;      // mean magnitudes of input channels
+  bool capture = false;       // the inputs themselves
+  bool key_value = false;     // extremes and means of keys and values
+  bool rotated_keys = false;  // amax of keys behind a Hadamard rotation
+  bool count_padding = false;
 
+  static ObserveOptions nothing() { return {false, false, false, false, false, false}; }
+  bool any() const { return inputs || mean_abs || capture || key_value || rotated_keys; }
+  void add(const ObserveOptions& other);
+};
+
+// Computes a batch plainly and observes the inputs of linears, keys and values. Padded positions
+// stay out unless `count_padding`. An input that is not finite is an InputError naming the linear
+// and the batch.
+class Observer : public LinearRunner {
+ public:
+  Observer(const StageSpec& stage, const BatchContext& batch, int64_t batch_index,
+           const ObserveOptions& options);
+
+  // x: [B, T, in], or [tokens, in] of real tokens only (experts).
   at::Tensor linear(size_t site, const at::Tensor& x_BTK, const at::Tensor& w_NK,
                     const at::Tensor& bias_N) override;
   std::pair<at::Tensor, at::Tensor> key_value(size_t site, at::Tensor k_BHTD,
                                               at::Tensor v_BHTD) override;
 
   const StageStatistics& statistics() const { return statistics_; }
+  // [linear]: x_TK; undefined where the linear was not called or inputs are not captured.
+  const std::vector<at::Tensor>& captured() const { return captured_; }
 
  private:
-  // amax over the real tokens of x, whose dimension 0 is the row and `token_dim` the position.
-  float observe(const at::Tensor& x, int64_t token_dim, const std::string& what) const;
+  // What one input tensor showed.
+  struct Seen {
+    float amax = 0.0f;
+    at::Tensor channel_amax;
+    at::Tensor mean_abs;
+    at::Tensor tokens_TK;
+  };
+  Seen observe(const at::Tensor& x, const std::string& what) const;
+  // [B, T, features] or [tokens, features] without padding: [tokens, features], contiguous.
+  at::Tensor real_tokens(const at::Tensor& x) const;
+  void observe_cache(CacheStatistics& cache, const at::Tensor& states_BHTD, bool rotated,
+                     const std::string& what) const;
 
   const StageSpec& stage_;
   const BatchContext& batch_;
   int64_t batch_index_;
-  Options options_;
+  ObserveOptions options_;
   StageStatistics statistics_;
+  std::vector<at::Tensor> captured_;
   // Linears that share an input follow each other: q, k and v observe one tensor once.
   // Weak: the activation goes when the model is done with it, but no other gets its address.
   c10::weak_intrusive_ptr<at::TensorImpl, at::UndefinedTensorImpl> last_input_;
-  float last_amax_ = 0.0f;
+  Seen last_seen_;
 };
 
 }  // namespace halftone

@@ -1,6 +1,9 @@
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
+#include <map>
 #include <vector>
 
 #include "dist/communicator.h"
@@ -8,20 +11,39 @@
 
 namespace halftone {
 
-// What calibration has seen of a stage. amax values are exact maxima in the compute dtype; kAbsent
-// of dist/reductions.h where nothing was seen.
+// What was seen of an attention's keys or values. amax is kAbsent of dist/reductions.h before the
+// first token; the tensors are F32 [heads * head_dim] on the CPU.
+struct CacheStatistics {
+  float amax;
+  float rotated_amax;  // behind a Hadamard rotation of the head dimension
+  at::Tensor largest;
+  at::Tensor smallest;
+  at::Tensor mean;  // of the batches' means; undefined: not asked for
+};
+
+// What calibration has seen of a stage. Maxima are exact maxima in the compute dtype, kAbsent where
+// nothing was seen; means are taken per batch and averaged in batch order.
 struct StageStatistics {
   explicit StageStatistics(const StageSpec& stage);
 
-  // The maxima of both, the counts added.
-  void merge(const StageStatistics& other);
-  // Over all ranks.
-  void reduce(Communicator& communicator);
+  // Takes over what one batch showed.
+  void merge(int64_t batch, const StageStatistics& other);
+  // Over all ranks and batches. Collective.
+  void reduce(Communicator& communicator, int64_t batches);
 
-  std::vector<float> input_amax;  // per linear
-  std::vector<float> key_amax;    // per attention
-  std::vector<float> value_amax;
-  std::vector<int64_t> tokens;  // per linear: rows of its input that were observed
+  std::vector<float> input_amax;         // per linear
+  std::vector<at::Tensor> channel_amax;  // per linear: F32 [in] on the CPU
+  std::vector<at::Tensor> mean_abs;      // per linear: F32 [in]; undefined: not asked for
+  std::vector<int64_t> tokens;           // per linear: rows of its input that were observed
+  std::vector<CacheStatistics> keys;     // per attention
+  std::vector<CacheStatistics> values;
+
+ private:
+  void reduce_maxima(Communicator& communicator);
+  void reduce_means(Communicator& communicator, int64_t batches);
+
+  // The means of each batch of this rank: per linear, then keys and values of each attention.
+  std::map<int64_t, std::vector<at::Tensor>> batch_means_;
 };
 
 }  // namespace halftone

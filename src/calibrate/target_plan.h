@@ -3,22 +3,22 @@
 #include <string>
 #include <vector>
 
-#include "formats/codec.h"
 #include "formats/kv_cache.h"
+#include "formats/linear_format.h"
 #include "formats/recipe.h"
 #include "model/model.h"
 
 namespace halftone {
 
-// What a recipe means for a model: the codec of every linear and the cache format of every
-// attention, in the order of the stages' lists.
+// What a recipe means for a model: the format of every linear and of every attention's cache, in
+// the order of the stages' lists.
 struct StagePlan {
-  std::vector<const Codec*> codecs;  // null: not quantized
-  std::vector<bool> input_quantized;
+  std::vector<LinearFormat> linears;
   std::vector<KvFormat> kv;
 
   bool needs_inputs() const;  // some linear's input amax
   bool needs_key_value() const;
+  bool any_quantized() const;
 };
 
 struct TargetPlan {
@@ -27,8 +27,8 @@ struct TargetPlan {
 };
 
 // Everything that can be refused without reading a weight is refused here: formats that no codec
-// stores, shapes that do not divide, fused linears of different formats, a tied head, a recipe that
-// quantizes nothing.
+// stores, algorithms that do not go with them, shapes that do not divide, fused linears of
+// different formats, a tied head, a recipe that quantizes nothing.
 TargetPlan plan_target(const Model& model, const Recipe& recipe);
 
 }  // namespace halftone

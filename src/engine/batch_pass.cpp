@@ -45,18 +45,29 @@ void BatchPass::for_each_batch(
   }
 }
 
-void BatchPass::forward(size_t stage, const StageWeights& weights, const MakeRunner& make_runner,
-                        const OnDone& on_done) {
+void BatchPass::compute(size_t stage, const StageWeights& weights, const MakeRunner& make_runner,
+                        const OnDone& on_done, bool keep_outputs) {
   std::vector<std::unique_ptr<LinearRunner>> runners(mine_.size());
   for_each_batch([&](int64_t batch, size_t position) {
     runners[position] = make_runner(batch);
-    hidden_[position] =
+    at::Tensor output =
         model_.forward(stage, weights, hidden_[position], context(batch), *runners[position]);
+    if (keep_outputs) hidden_[position] = std::move(output);
   });
   if (!on_done) return;
   for (size_t position = 0; position < mine_.size(); ++position) {
     on_done(mine_[position], *runners[position]);
   }
+}
+
+void BatchPass::forward(size_t stage, const StageWeights& weights, const MakeRunner& make_runner,
+                        const OnDone& on_done) {
+  compute(stage, weights, make_runner, on_done, true);
+}
+
+void BatchPass::rehearse(size_t stage, const StageWeights& weights, const MakeRunner& make_runner,
+                         const OnDone& on_done) {
+  compute(stage, weights, make_runner, on_done, false);
 }
 
 }  // namespace halftone

@@ -28,6 +28,9 @@ class BatchPass {
   // afterwards.
   void forward(size_t stage, const StageWeights& weights, const MakeRunner& make_runner,
                const OnDone& on_done = {});
+  // The same, but the hidden states stay the stage's inputs.
+  void rehearse(size_t stage, const StageWeights& weights, const MakeRunner& make_runner,
+                const OnDone& on_done);
 
   // Calls body(batch, position) for this rank's batches, concurrently on the CPU.
   void for_each_batch(const std::function<void(int64_t batch, size_t position)>& body) const;
@@ -37,6 +40,9 @@ class BatchPass {
   const std::vector<int64_t>& mine() const { return mine_; }
 
  private:
+  void compute(size_t stage, const StageWeights& weights, const MakeRunner& make_runner,
+               const OnDone& on_done, bool keep_outputs);
+
   const Model& model_;
   const std::vector<Batch>& batches_;
   Cluster cluster_;

@@ -10,6 +10,7 @@
 #include "core/progress.h"
 #include "engine/weight_check.h"
 #include "formats/tensor_bridge.h"
+#include "kernels/check.h"
 
 namespace halftone {
 namespace {
@@ -17,10 +18,10 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 // One past the last stage whose activations are needed.
-size_t stages_to_compute(const std::vector<AmaxObserver::Options>& observe) {
+size_t stages_to_compute(const std::vector<ObserveOptions>& observe) {
   size_t end = 0;
   for (size_t s = 0; s < observe.size(); ++s) {
-    if (observe[s].inputs || observe[s].key_value) end = s + 1;
+    if (observe[s].any()) end = s + 1;
   }
   return end;
 }
@@ -37,6 +38,7 @@ class Calibration {
               const CalibrationOptions& options, const Cluster& cluster)
       : checkpoint_(checkpoint),
         model_(model),
+        batches_(batches),
         options_(options),
         cluster_(cluster),
         dtype_(scalar_type_of(options.compute_dtype)),
@@ -46,7 +48,7 @@ class Calibration {
     if (computed_ > 0) model.prepare(longest(batches), dtype_, cluster.device);
   }
 
-  CalibrationTimes run(const std::function<void(const CalibratedStage&)>& consume) {
+  CalibrationTimes run(const ConsumeStage& consume) {
     const size_t stages = model_.stages().size();
     Progress progress("calibrate", static_cast<int64_t>(stages),
                       options_.show_progress && cluster_.world.rank() == 0);
@@ -71,7 +73,7 @@ class Calibration {
     return computed_ == 0 ? "" : concat(", ", pass_.mine().size(), " batches a rank");
   }
 
-  void run_stage(size_t s, const std::function<void(const CalibratedStage&)>& consume) {
+  void run_stage(size_t s, const ConsumeStage& consume) {
     auto start = Clock::now();
     const LoadedStage loaded = loader_.next();
     const auto amax = amax_of_stage(loaded, checkpoint_, cluster_);
@@ -79,31 +81,52 @@ class Calibration {
 
     start = Clock::now();
     StageStatistics statistics(model_.stages()[s]);
-    if (s < computed_) forward(s, loaded, statistics);
-    statistics.reduce(cluster_.control);
+    CapturedInputs inputs{pass_.mine(), static_cast<int64_t>(batches_.size()), {}};
+    const bool again = options_.propagate_quantized && s + 1 < computed_;
+    if (s < computed_) observe(s, loaded, again, statistics, inputs);
+    statistics.reduce(cluster_.control, inputs.total_batches);
     times_.forward_seconds += seconds_since(start);
 
     start = Clock::now();
-    consume({s, loaded, amax, statistics});
+    const bool captured = s < computed_ && options_.observe[s].capture;
+    const std::optional<ServedStage> served =
+        consume({s, loaded, amax, statistics, captured ? &inputs : nullptr});
     times_.consume_seconds += seconds_since(start);
+    if (!again) return;
+
+    start = Clock::now();
+    check(served.has_value(), "propagate: quantized needs the quantized stage");
+    pass_.forward(s, served->weights, [&](int64_t /*batch*/) -> std::unique_ptr<LinearRunner> {
+      return std::make_unique<FakeQuantRunner>(served->fake_quant);
+    });
+    times_.forward_seconds += seconds_since(start);
   }
 
-  void forward(size_t s, const LoadedStage& loaded, StageStatistics& statistics) {
+  // `again`: the stage will be computed once more, so its inputs stay.
+  void observe(size_t s, const LoadedStage& loaded, bool again, StageStatistics& statistics,
+               CapturedInputs& inputs) {
     const StageSpec& stage = model_.stages()[s];
-    AmaxObserver::Options observe = options_.observe[s];
-    observe.count_padding = options_.count_padding;
-    pass_.forward(
-        s, weights_of(loaded, dtype_),
-        [&](int64_t batch) -> std::unique_ptr<LinearRunner> {
-          return std::make_unique<AmaxObserver>(stage, pass_.context(batch), batch, observe);
-        },
-        [&](int64_t /*batch*/, LinearRunner& runner) {
-          statistics.merge(static_cast<AmaxObserver&>(runner).statistics());
-        });
+    ObserveOptions options = options_.observe[s];
+    options.count_padding = options_.count_padding;
+    const StageWeights weights = weights_of(loaded, dtype_);
+    const BatchPass::MakeRunner make = [&](int64_t batch) -> std::unique_ptr<LinearRunner> {
+      return std::make_unique<Observer>(stage, pass_.context(batch), batch, options);
+    };
+    const BatchPass::OnDone take = [&](int64_t batch, LinearRunner& runner) {
+      const auto& observer = static_cast<Observer&>(runner);
+      statistics.merge(batch, observer.statistics());
+      if (options.capture) inputs.inputs.push_back(observer.captured());
+    };
+    if (again) {
+      pass_.rehearse(s, weights, make, take);
+    } else {
+      pass_.forward(s, weights, make, take);
+    }
   }
 
   const Checkpoint& checkpoint_;
   Model& model_;
+  const std::vector<Batch>& batches_;
   const CalibrationOptions& options_;
   Cluster cluster_;
   at::ScalarType dtype_;
@@ -118,7 +141,7 @@ class Calibration {
 CalibrationTimes run_calibration(const Checkpoint& checkpoint, Model& model,
                                  const std::vector<Batch>& batches,
                                  const CalibrationOptions& options, const Cluster& cluster,
-                                 const std::function<void(const CalibratedStage&)>& consume) {
+                                 const ConsumeStage& consume) {
   return Calibration(checkpoint, model, batches, options, cluster).run(consume);
 }
 

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "calibrate/captured_inputs.h"
+#include "calibrate/fake_quant.h"
 #include "calibrate/observer.h"
 #include "engine/batch_pass.h"
 #include "engine/stage_loader.h"
@@ -19,6 +21,14 @@ struct CalibratedStage {
   // amax of the stage's floating tensors as stored, by name.
   const std::map<std::string, float>& tensor_amax;
   const StageStatistics& statistics;  // reduced
+  const CapturedInputs* inputs;       // null unless they were asked for
+};
+
+// A stage as it will be served: what the next stages are calibrated on with
+// `propagate: quantized`.
+struct ServedStage {
+  StageWeights weights;
+  StageFakeQuant fake_quant;
 };
 
 struct CalibrationOptions {
@@ -26,7 +36,9 @@ struct CalibrationOptions {
   bool count_padding = false;
   bool show_progress = true;
   // Per stage: what to observe. A stage behind the last observed one is loaded, but not computed.
-  std::vector<AmaxObserver::Options> observe;
+  std::vector<ObserveOptions> observe;
+  // The next stage's inputs come from the stage that `consume` returns.
+  bool propagate_quantized = false;
 };
 
 struct CalibrationTimes {
@@ -38,10 +50,11 @@ struct CalibrationTimes {
 
 // Takes the calibration batches through the model once and hands every stage's weights and
 // statistics to `consume`, in order. Collective.
+using ConsumeStage = std::function<std::optional<ServedStage>(const CalibratedStage&)>;
 CalibrationTimes run_calibration(const Checkpoint& checkpoint, Model& model,
                                  const std::vector<Batch>& batches,
                                  const CalibrationOptions& options, const Cluster& cluster,
-                                 const std::function<void(const CalibratedStage&)>& consume);
+                                 const ConsumeStage& consume);
 
 // The stage's tensors in the compute dtype.
 StageWeights weights_of(const LoadedStage& loaded, at::ScalarType dtype);

@@ -7,6 +7,7 @@
 #include "core/log.h"
 #include "engine/weight_source.h"
 #include "export/hf_layout.h"
+#include "formats/quant_algo.h"
 #include "formats/tensor_bridge.h"
 #include "kernels/scale.h"
 #include "model/family.h"
@@ -16,10 +17,40 @@ namespace {
 
 // What a checkpoint's configuration says of its quantization.
 struct StoredQuantization {
-  std::string uniform_algo;                   // empty: none or per layer
-  std::map<std::string, std::string> layers;  // module to algo
-  bool kv_fp8 = false;
+  struct Entry {
+    std::string algo;
+    int64_t group_size = 0;
+  };
+  Entry uniform;                        // empty algo: none or per layer
+  std::map<std::string, Entry> layers;  // by module
+  Json kv_scheme;
 };
+
+// group_size of an entry of quantized_layers, or of the whole configuration: beside quant_algo or
+// in its only config group.
+int64_t group_size_of(const Json& entry, const std::string& source) {
+  const auto direct = json_member_or<int64_t>(entry, "group_size", 0, source);
+  if (direct != 0) return direct;
+  const Json* at = &entry;
+  for (const char* key : {"config_groups", "group_0", "weights"}) {
+    const auto found = at->find(key);
+    if (found == at->end() || !found->is_object()) return 0;
+    at = &*found;
+  }
+  return json_member_or<int64_t>(*at, "group_size", 0, source);
+}
+
+// hf_quant_config.json knows group sizes that config.json leaves out.
+int64_t group_size_of_checkpoint(const Checkpoint& checkpoint, const Json& config,
+                                 const std::string& source) {
+  const int64_t found = group_size_of(config, source);
+  const fs::path file = checkpoint.directory() / "hf_quant_config.json";
+  if (found != 0 || !fs::exists(file)) return found;
+  const Json full = parse_json(read_text_file(file, 1 << 26), file.string());
+  const auto quantization = full.find("quantization");
+  if (quantization == full.end() || !quantization->is_object()) return 0;
+  return json_member_or<int64_t>(*quantization, "group_size", 0, file.string());
+}
 
 StoredQuantization read_quantization(const Checkpoint& checkpoint) {
   const std::string source = (checkpoint.directory() / "config.json").string();
@@ -31,29 +62,25 @@ StoredQuantization read_quantization(const Checkpoint& checkpoint) {
         concat(source, ": quant_method '", method, "' cannot be read yet; supported: modelopt"));
   }
   StoredQuantization stored;
-  stored.uniform_algo = json_member_or<std::string>(config, "quant_algo", "", source);
-  if (stored.uniform_algo == "MIXED_PRECISION") stored.uniform_algo.clear();
+  stored.uniform = {json_member_or<std::string>(config, "quant_algo", "", source),
+                    group_size_of_checkpoint(checkpoint, config, source)};
+  if (stored.uniform.algo == "MIXED_PRECISION") stored.uniform = {};
   const auto layers = config.find("quantized_layers");
   if (layers != config.end() && layers->is_object()) {
     for (const auto& [name, entry] : layers->items()) {
-      stored.layers[name] = json_member<std::string>(entry, "quant_algo", source);
+      stored.layers[name] = {json_member<std::string>(entry, "quant_algo", source),
+                             group_size_of(entry, source)};
     }
   }
   const auto scheme = config.find("kv_cache_scheme");
-  if (scheme != config.end() && !scheme->is_null()) {
-    if (!scheme->is_object() || json_member_or<int64_t>(*scheme, "num_bits", 0, source) != 8 ||
-        json_member_or<std::string>(*scheme, "type", "float", source) != "float") {
-      throw InputError(source + ": this kv_cache_scheme cannot be read yet; supported: FP8");
-    }
-    stored.kv_fp8 = true;
-  }
+  if (scheme != config.end()) stored.kv_scheme = *scheme;
   return stored;
 }
 
 class ExportedSource : public WeightSource {
  public:
   ExportedSource(const Checkpoint& checkpoint, const Model& model)
-      : checkpoint_(checkpoint), model_(model) {
+      : checkpoint_(checkpoint), model_(model), dtype_(model_dtype(checkpoint)) {
     const StoredQuantization stored = read_quantization(checkpoint);
     for (const StageSpec& stage : model.stages()) plan_stage(stage, stored);
   }
@@ -63,21 +90,15 @@ class ExportedSource : public WeightSource {
   StageWeights weights(size_t stage, const LoadedStage& loaded, at::ScalarType dtype,
                        ThreadPool& pool) override {
     const StageSpec& spec = model_.stages()[stage];
-    StageFakeQuant& fake = stages_[stage];
     StageWeights weights;
-    std::map<std::string, size_t> packed_weights;
-    for (size_t i = 0; i < spec.linears.size(); ++i) {
-      if (fake.codecs[i] != nullptr) packed_weights[spec.linears[i].weight] = i;
-    }
     for (const TensorNeed& need : spec.tensors) {
-      const auto packed = packed_weights.find(need.name);
-      if (packed == packed_weights.end()) {
-        weights.set(need.name, loaded.tensor(need.name).to(dtype));
-      } else {
-        weights.set(need.name, unpack(fake, packed->second, spec, loaded, dtype, pool));
-      }
+      if (packed_[stage].count(need.name) > 0) continue;
+      weights.set(need.name, loaded.tensor(need.name).to(dtype));
     }
-    read_cache_scales(fake, spec, loaded);
+    for (const auto& [name, index] : packed_[stage]) {
+      weights.set(name, unpack(stage, index, loaded, dtype, pool));
+    }
+    read_cache_scales(stages_[stage], spec, loaded);
     return weights;
   }
 
@@ -86,57 +107,71 @@ class ExportedSource : public WeightSource {
   }
 
  private:
-  const Codec* codec_of(const LinearSite& linear, const StoredQuantization& stored) const {
-    if (!checkpoint_.has(linear.name + ".weight_scale")) return nullptr;
+  LinearFormat format_of(const LinearSite& linear, const StoredQuantization& stored) const {
+    const auto has = [&](const std::string& suffix) {
+      return checkpoint_.has(linear.name + "." + suffix);
+    };
+    if (!has("weight_scale")) return {};
     const auto layer = stored.layers.find(linear.name);
-    const std::string& algo = layer != stored.layers.end() ? layer->second : stored.uniform_algo;
-    const Codec* codec = codec_for_algo(algo);
-    if (codec == nullptr) {
+    const auto& entry = layer != stored.layers.end() ? layer->second : stored.uniform;
+    const auto format = format_of_algo(entry.algo, entry.group_size, has);
+    if (!format) {
       throw InputError(concat("'", checkpoint_.directory().string(), "': '", linear.name,
-                              "' is stored as '", algo, "', which cannot be read yet"));
+                              "' is stored as '", entry.algo, "', which cannot be read yet"));
     }
-    return codec;
+    LinearFormat found = *format;
+    if (has(kLowRankA)) {
+      const TensorInfo& a = checkpoint_.info(linear.name + "." + kLowRankA);
+      if (a.shape.size() == 2) found.low_rank = a.shape[0];
+    }
+    return found;
   }
 
   void plan_stage(const StageSpec& stage, const StoredQuantization& stored) {
-    StageFakeQuant fake;
+    std::vector<LinearFormat> formats;
     std::vector<std::string> names;
-    std::map<std::string, size_t> packed_weights;
+    std::map<std::string, size_t> packed;
     for (size_t i = 0; i < stage.linears.size(); ++i) {
-      fake.codecs.push_back(codec_of(stage.linears[i], stored));
-      fake.input_amax.emplace_back();
-      if (fake.codecs[i] != nullptr) packed_weights[stage.linears[i].weight] = i;
+      formats.push_back(format_of(stage.linears[i], stored));
+      if (!formats[i].quantized()) continue;
+      packed[stage.linears[i].weight] = i;
+      add_packed(stage.linears[i], formats[i], names);
     }
     for (const TensorNeed& need : stage.tensors) {
-      const auto packed = packed_weights.find(need.name);
-      if (packed == packed_weights.end()) {
-        check_tensor(checkpoint_, need);
-        names.push_back(need.name);
-      } else {
-        add_packed(stage.linears[packed->second], *fake.codecs[packed->second], names);
-      }
+      if (packed.count(need.name) > 0) continue;
+      check_tensor(checkpoint_, need);
+      names.push_back(need.name);
     }
+    StageFakeQuant fake;
+    fake.linears.resize(stage.linears.size());
     for (const AttentionSite& attention : stage.attentions) {
-      const bool scaled = stored.kv_fp8 && checkpoint_.has(key_scale_name(attention.name));
-      fake.kv.push_back(!stored.kv_fp8 ? KvFormat::kNone
-                        : scaled       ? KvFormat::kFp8
-                                       : KvFormat::kFp8Cast);
-      fake.kv_amax.emplace_back(0.0f, 0.0f);
-      if (!scaled) continue;
-      for (const std::string& name :
-           {key_scale_name(attention.name), value_scale_name(attention.name)}) {
-        check_stored({name, DType::kF32, {}});
-        names.push_back(name);
+      fake.kv.push_back(cache_format(attention, stored));
+      fake.caches.emplace_back();
+      for (const TensorSpec& spec : cache_tensors(attention, fake.kv.back(), dtype_)) {
+        check_stored(spec);
+        names.push_back(spec.name);
       }
     }
     stages_.push_back(std::move(fake));
+    formats_.push_back(std::move(formats));
+    packed_.push_back(std::move(packed));
     names_.push_back(std::move(names));
   }
 
-  void add_packed(const LinearSite& linear, const Codec& codec, std::vector<std::string>& names) {
-    codec.check_shape(linear.name, linear.out, linear.in);
-    const bool input_quantized = checkpoint_.has(linear.name + ".input_scale");
-    for (TensorSpec spec : codec.tensors(linear.out, linear.in, input_quantized)) {
+  KvFormat cache_format(const AttentionSite& attention, const StoredQuantization& stored) const {
+    const auto format =
+        kv_format_of_scheme(stored.kv_scheme, checkpoint_.has(key_scale_name(attention.name)),
+                            checkpoint_.has(key_bias_name(attention.name)));
+    if (format) return *format;
+    throw InputError(concat((checkpoint_.directory() / "config.json").string(),
+                            ": this kv_cache_scheme cannot be read, or '", attention.name,
+                            "' lacks its scales; known: FP8, NVFP4, NVFP4_AFFINE"));
+  }
+
+  void add_packed(const LinearSite& linear, const LinearFormat& format,
+                  std::vector<std::string>& names) {
+    format.codec->check_shape(linear.name, linear.out, linear.in);
+    for (TensorSpec spec : stored_tensors(format, linear.out, linear.in, dtype_)) {
       spec.name = linear.name + "." + spec.name;
       check_stored(spec);
       names.push_back(spec.name);
@@ -152,21 +187,27 @@ class ExportedSource : public WeightSource {
                             shape_text(spec.shape)));
   }
 
-  at::Tensor unpack(StageFakeQuant& fake, size_t index, const StageSpec& spec,
-                    const LoadedStage& loaded, at::ScalarType dtype, ThreadPool& pool) const {
-    const LinearSite& linear = spec.linears[index];
-    const Codec& codec = *fake.codecs[index];
-    const bool input_quantized = checkpoint_.has(linear.name + ".input_scale");
+  at::Tensor unpack(size_t stage, size_t index, const LoadedStage& loaded, at::ScalarType dtype,
+                    ThreadPool& pool) {
+    const LinearSite& linear = model_.stages()[stage].linears[index];
+    const LinearFormat& format = formats_[stage][index];
     PackedLinear packed;
-    for (const TensorSpec& tensor : codec.tensors(linear.out, linear.in, input_quantized)) {
-      packed[tensor.name] = loaded.tensor(linear.name + "." + tensor.name);
-      if (tensor.dtype == DType::kF32) check_scales(tensor.name, linear, packed[tensor.name]);
+    for (const TensorSpec& spec : stored_tensors(format, linear.out, linear.in, dtype_)) {
+      packed[spec.name] = loaded.tensor(linear.name + "." + spec.name);
+      if (spec.dtype == DType::kF32) check_scales(spec.name, linear, packed[spec.name]);
     }
-    const auto input_scale = packed.find("input_scale");
-    if (input_scale != packed.end()) {
-      fake.input_amax[index] = codec.amax_of_input_scale(input_scale->second.item<float>());
+    const auto placed = [&](const char* name) {
+      const auto found = packed.find(name);
+      return found == packed.end() ? at::Tensor() : found->second.to(dtype);
+    };
+    LinearFakeQuant& fake = stages_[stage].linears[index];
+    fake = {format.input.kind, 0.0f, placed("pre_quant_scale"), placed(kLowRankA),
+            placed(kLowRankB)};
+    if (format.input.has_scale()) {
+      fake.input_amax =
+          amax_of_input_scale(format.input.kind, packed.at("input_scale").item<float>());
     }
-    return codec.unpack(packed, dtype, &pool);
+    return format.codec->unpack(packed, dtype, &pool);
   }
 
   void check_scales(const std::string& suffix, const LinearSite& linear,
@@ -181,17 +222,25 @@ class ExportedSource : public WeightSource {
                                 const LoadedStage& loaded) {
     for (size_t i = 0; i < spec.attentions.size(); ++i) {
       if (!has_scales(fake.kv[i])) continue;
-      const auto amax = [&](const std::string& name) {
-        return loaded.tensor(name).item<float>() * kMaxE4M3;
+      const AttentionSite& attention = spec.attentions[i];
+      const auto scale = [&](const std::string& scale_name, const std::string& bias_name) {
+        CacheScale cache{loaded.tensor(scale_name).item<float>() * kMaxE4M3, {}};
+        if (has_bias(fake.kv[i])) {
+          cache.bias_HD = loaded.tensor(bias_name).to(at::kFloat).view({attention.kv_heads, -1});
+        }
+        return cache;
       };
-      fake.kv_amax[i] = {amax(key_scale_name(spec.attentions[i].name)),
-                         amax(value_scale_name(spec.attentions[i].name))};
+      fake.caches[i] = {scale(key_scale_name(attention.name), key_bias_name(attention.name)),
+                        scale(value_scale_name(attention.name), value_bias_name(attention.name))};
     }
   }
 
   const Checkpoint& checkpoint_;
   const Model& model_;
+  DType dtype_;  // of the model: scales and biases that are not F32
   std::vector<std::vector<std::string>> names_;
+  std::vector<std::vector<LinearFormat>> formats_;
+  std::vector<std::map<std::string, size_t>> packed_;  // linears by their weight's name
   std::vector<StageFakeQuant> stages_;
 };
 

@@ -7,7 +7,6 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "dist/partition.h"
-#include "dist/reductions.h"
 #include "engine/sqnr.h"
 #include "formats/tensor_bridge.h"
 #include "kernels/scale.h"
@@ -72,7 +71,7 @@ std::vector<StagePacker::Item> StagePacker::items_of(size_t stage_index,
   const StagePlan& plan = target_.plan.stages[stage_index];
   std::map<std::string, size_t> linear_of_weight;
   for (size_t i = 0; i < stage.linears.size(); ++i) {
-    if (plan.codecs[i] != nullptr) linear_of_weight[stage.linears[i].weight] = i;
+    if (plan.linears[i].quantized()) linear_of_weight[stage.linears[i].weight] = i;
   }
   std::vector<Item> items;
   for (size_t e = 0; e < loaded.image().entries.size(); ++e) {
@@ -93,7 +92,7 @@ std::vector<StagePacker::Item> StagePacker::items_of(size_t stage_index,
 }
 
 void StagePacker::pack(size_t stage_index, const LoadedStage& loaded,
-                       const std::vector<LinearScales>& scales, const StageStatistics& statistics) {
+                       const StageSolution& solution) {
   const StageSpec& stage = model_.stages()[stage_index];
   const StagePlan& plan = target_.plan.stages[stage_index];
   const std::vector<Item> items = items_of(stage_index, loaded);
@@ -103,50 +102,62 @@ void StagePacker::pack(size_t stage_index, const LoadedStage& loaded,
     const size_t index = items[i].index;
     switch (items[i].kind) {
       case Item::Kind::kCopy:
-        write_tensor(items[i].output, loaded.tensor(items[i].output));
+        write_copy(items[i].output, loaded, solution);
         break;
       case Item::Kind::kLinear:
-        pack_linear(stage, plan, index, loaded, scales[index]);
+        write_linear(stage.linears[index], plan.linears[index], loaded, solution.linears[index]);
         break;
       case Item::Kind::kCacheScales:
-        write_cache_scales(stage.attentions[index].name, statistics.key_amax[index],
-                           statistics.value_amax[index]);
+        write_cache(stage.attentions[index].name, solution.caches[index]);
         break;
     }
   }
 }
 
-void StagePacker::write_cache_scales(const std::string& attention, float key_amax,
-                                     float value_amax) {
-  if (key_amax == MaxBucket::kAbsent || value_amax == MaxBucket::kAbsent) {
-    throw InputError(
-        concat("'", attention, "' saw no token in calibration: give more --calib data"));
-  }
+// A norm or a bias may have taken over a scale; it keeps the dtype that it has in the source.
+void StagePacker::write_copy(const std::string& name, const LoadedStage& loaded,
+                             const StageSolution& solution) {
+  const at::Tensor source = loaded.tensor(name);
+  const auto changed = solution.tensors.find(name);
+  write_tensor(
+      name, changed == solution.tensors.end() ? source : changed->second.to(source.scalar_type()));
+}
+
+void StagePacker::write_cache(const std::string& attention, const CacheSolution& cache) {
   const auto scale = [&](float amax) {
     // A zero scale would divide by zero in the engine; any other says the same of zeros.
     return scalar_tensor(amax > 0.0f ? divide_by_constant(amax, kMaxE4M3, numerics_) : 1.0f);
   };
-  if (key_amax == 0.0f || value_amax == 0.0f) {
+  if (cache.key.amax == 0.0f || cache.value.amax == 0.0f) {
     records_[attention] = {{"format", "KV cache"}, {"fallback", "keys or values are all zero"}};
   }
-  write_tensor(key_scale_name(attention), scale(key_amax));
-  write_tensor(value_scale_name(attention), scale(value_amax));
+  write_tensor(key_scale_name(attention), scale(cache.key.amax));
+  write_tensor(value_scale_name(attention), scale(cache.value.amax));
+  if (!cache.key.bias_HD.defined()) return;
+  const at::ScalarType dtype = scalar_type_of(model_dtype_);
+  write_tensor(key_bias_name(attention), cache.key.bias_HD.to(dtype));
+  write_tensor(value_bias_name(attention), cache.value.bias_HD.to(dtype));
 }
 
-void StagePacker::pack_linear(const StageSpec& stage, const StagePlan& plan, size_t index,
-                              const LoadedStage& loaded, const LinearScales& scales) {
-  const LinearSite& linear = stage.linears[index];
-  const Codec& codec = *plan.codecs[index];
-  const at::Tensor w_NK = loaded.tensor(linear.weight).to(scalar_type_of(model_dtype_));
-  const PackedLinear packed = codec.pack(w_NK, scales, numerics_, &cluster_.pool);
+void StagePacker::write_linear(const LinearSite& linear, const LinearFormat& format,
+                               const LoadedStage& loaded, const LinearSolution& solution) {
+  const at::Tensor source_NK = loaded.tensor(linear.weight).to(scalar_type_of(model_dtype_));
+  const at::Tensor w_NK = edited_weight(solution, source_NK);
+  const PackedLinear packed = pack_linear(format, solution, w_NK, numerics_, &cluster_.pool);
   for (const auto& [suffix, tensor] : packed) {
     write_tensor(linear.name + "." + suffix, tensor);
   }
-  Json record{{"format", codec.name()}, {"weight_amax", scales.weight_amax}};
-  if (scales.input_amax) record["input_amax"] = *scales.input_amax;
+  Json record{{"format", format.codec->name()}, {"weight_amax", solution.weight_amax}};
+  if (format.input.quantized()) record["input"] = name_of(format.input.kind);
+  if (solution.input_amax) record["input_amax"] = *solution.input_amax;
+  // GPTQ's weight lies on the grid: its noise is what it changed.
+  const bool replaced =
+      !solution.edits.empty() && solution.edits.back().kind == WeightEdit::Kind::kReplace;
+  const at::Tensor& wanted_NK = replaced ? source_NK : w_NK;
   record["sqnr_db"] =
-      sqnr_db(w_NK, codec.unpack(packed, at::kFloat, &cluster_.pool), cluster_.pool);
-  if (scales.weight_amax == 0.0f) record["fallback"] = "the weight is all zero";
+      sqnr_db(wanted_NK, format.codec->unpack(packed, at::kFloat, &cluster_.pool), cluster_.pool);
+  if (solution.weight_amax == 0.0f) record["fallback"] = "the weight is all zero";
+  record.update(solution.record);
   records_[linear.name] = record;
 }
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "calibrate/algorithm.h"
+#include "calibrate/solution.h"
 #include "core/json.h"
 #include "engine/stage_loader.h"
 #include "export/hf_writer.h"
@@ -30,8 +30,7 @@ class StagePacker {
   StagePacker(const Target& target, HfWriter& writer, const Model& model, DType model_dtype,
               Numerics numerics, const Cluster& cluster);
 
-  void pack(size_t stage, const LoadedStage& loaded, const std::vector<LinearScales>& scales,
-            const StageStatistics& statistics);
+  void pack(size_t stage, const LoadedStage& loaded, const StageSolution& solution);
   // Tensors that belong to no stage, as they are.
   void copy_extra(const Checkpoint& checkpoint);
 
@@ -48,9 +47,11 @@ class StagePacker {
   };
   std::vector<Item> items_of(size_t stage, const LoadedStage& loaded) const;
   std::vector<bool> owned(const std::vector<Item>& items) const;
-  void pack_linear(const StageSpec& stage, const StagePlan& plan, size_t index,
-                   const LoadedStage& loaded, const LinearScales& scales);
-  void write_cache_scales(const std::string& attention, float key_amax, float value_amax);
+  void write_linear(const LinearSite& linear, const LinearFormat& format, const LoadedStage& loaded,
+                    const LinearSolution& solution);
+  void write_copy(const std::string& name, const LoadedStage& loaded,
+                  const StageSolution& solution);
+  void write_cache(const std::string& attention, const CacheSolution& cache);
   void write_tensor(const std::string& name, const at::Tensor& tensor);
 
   const Target& target_;

@@ -10,7 +10,9 @@
 #include "core/progress.h"
 #include "dist/agreement.h"
 #include "engine/device_memory.h"
+#include "engine/stage_solver.h"
 #include "engine/summary.h"
+#include "engine/target_solver.h"
 #include "export/staged_output.h"
 
 namespace halftone {
@@ -30,26 +32,6 @@ void check_free_space(const std::vector<Target>& targets, const fs::path& folder
                                " bytes free, but the output needs ", needed,
                                ": free some space or choose another --out"));
   }
-}
-
-void store_stage(StatisticsStore& store, const StageSpec& stage, const CalibratedStage& seen,
-                 int64_t stages) {
-  const StageStatistics& statistics = seen.statistics;
-  const auto put = [&](const std::string& name, const char* dataset, float value) {
-    if (value >= 0.0f) store.set_values(name, dataset, {value}, {});
-  };
-  for (size_t i = 0; i < stage.linears.size(); ++i) {
-    const LinearSite& linear = stage.linears[i];
-    put(linear.name, "input_amax", statistics.input_amax[i]);
-    put(linear.name, "weight_amax", seen.tensor_amax.at(linear.weight));
-    put(linear.name, "tokens", static_cast<float>(statistics.tokens[i]));
-  }
-  for (size_t i = 0; i < stage.attentions.size(); ++i) {
-    put(stage.attentions[i].name, "key_amax", statistics.key_amax[i]);
-    put(stage.attentions[i].name, "value_amax", statistics.value_amax[i]);
-  }
-  store.set_progress(static_cast<int64_t>(seen.index) + 1, stages);
-  store.flush();
 }
 
 int64_t sum_over_ranks(int64_t value, Communicator& ranks) {
@@ -93,25 +75,12 @@ QuantizeResult::Output describe(const Target& target, const Checkpoint& checkpoi
 
 }  // namespace
 
-std::vector<AmaxObserver::Options> what_to_observe(const Model& model,
-                                                   const std::vector<const TargetPlan*>& plans) {
-  std::vector<AmaxObserver::Options> observe(model.stages().size(), {false, false, false});
-  for (const TargetPlan* plan : plans) {
-    for (size_t s = 0; s < observe.size(); ++s) {
-      observe[s].inputs = observe[s].inputs || plan->stages[s].needs_inputs();
-      observe[s].key_value = observe[s].key_value || plan->stages[s].needs_key_value();
-    }
-  }
-  return observe;
-}
-
-bool needs_forward(const std::vector<Target>& targets) {
-  for (const Target& target : targets) {
-    for (const StagePlan& stage : target.plan.stages) {
-      if (stage.needs_inputs() || stage.needs_key_value()) return true;
-    }
-  }
-  return false;
+bool needs_forward(const Model& model, const std::vector<Target>& targets) {
+  std::vector<const TargetPlan*> plans;
+  for (const Target& target : targets) plans.push_back(&target.plan);
+  const auto observe = what_to_observe(model, plans, /*complete=*/false);
+  return std::any_of(observe.begin(), observe.end(),
+                     [](const ObserveOptions& stage) { return stage.any(); });
 }
 
 Target make_target(const Checkpoint& checkpoint, const Model& model, const Recipe& recipe,
@@ -120,23 +89,6 @@ Target make_target(const Checkpoint& checkpoint, const Model& model, const Recip
   target.hf = plan_hf_export(checkpoint, model, target.plan, max_shard_bytes);
   target.config = make_quant_config(model, target.plan);
   return target;
-}
-
-std::vector<LinearScales> solve_stage(const StageSpec& stage, const StagePlan& plan,
-                                      const Recipe& recipe, const CalibratedStage& seen,
-                                      DType model_dtype, DType compute_dtype) {
-  std::vector<float> weight_amax;
-  for (size_t i = 0; i < stage.linears.size(); ++i) {
-    const std::string& weight = stage.linears[i].weight;
-    const float amax = seen.tensor_amax.at(weight);
-    weight_amax.push_back(round_to(amax, model_dtype));
-    if (plan.codecs[i] != nullptr && !std::isfinite(weight_amax.back())) {
-      throw InputError(concat("'", weight, "' holds ", amax, ", which is infinite in ",
-                              name_of(model_dtype), ", the model's dtype"));
-    }
-  }
-  return algorithm_named(recipe.algorithm)
-      .solve({stage, plan, seen.statistics, weight_amax, compute_dtype});
 }
 
 // What may wait to be written: half of the largest stage, so that a slow disk does not make memory
@@ -153,6 +105,27 @@ int64_t write_queue_bytes(const Checkpoint& checkpoint, const Model& model) {
   return std::clamp(largest / 2, kSmallest, kLargest);
 }
 
+CalibrationOptions calibration_options(const Model& model, const std::vector<Target>& targets,
+                                       const QuantizeOptions& options) {
+  CalibrationOptions calibration;
+  calibration.compute_dtype = options.compute_dtype;
+  calibration.count_padding = options.count_padding;
+  calibration.show_progress = options.show_progress;
+  if (options.from_store != nullptr) {
+    calibration.observe.assign(model.stages().size(), ObserveOptions::nothing());
+    return calibration;
+  }
+  std::vector<const TargetPlan*> plans;
+  for (const Target& target : targets) {
+    plans.push_back(&target.plan);
+    if (target.plan.recipe.propagate == Recipe::Propagate::kQuantized) {
+      calibration.propagate_quantized = true;
+    }
+  }
+  calibration.observe = what_to_observe(model, plans, /*complete=*/true);
+  return calibration;
+}
+
 QuantizeResult quantize(const Checkpoint& checkpoint, Model& model,
                         const std::vector<Target>& targets, const std::vector<Batch>& batches,
                         StatisticsStore* store, const QuantizeOptions& options,
@@ -163,6 +136,8 @@ QuantizeResult quantize(const Checkpoint& checkpoint, Model& model,
   writers.reserve(targets.size());
   const DType dtype = model_dtype(checkpoint);
   WriteQueue queue(write_queue_bytes(checkpoint, model));
+  TargetSolver solver(model, targets, {dtype, options.compute_dtype, options.numerics, cluster},
+                      options.from_store);
   const StagedOutput staged(options.out);
   staged.begin(cluster.control);
   for (const Target& target : targets) {
@@ -172,26 +147,9 @@ QuantizeResult quantize(const Checkpoint& checkpoint, Model& model,
     packers.emplace_back(target, writers.back(), model, dtype, options.numerics, cluster);
   }
 
-  CalibrationOptions calibration;
-  calibration.compute_dtype = options.compute_dtype;
-  calibration.count_padding = options.count_padding;
-  calibration.show_progress = options.show_progress;
-  std::vector<const TargetPlan*> plans;
-  for (const Target& target : targets) plans.push_back(&target.plan);
-  calibration.observe = what_to_observe(model, plans);
-  const auto stages = static_cast<int64_t>(model.stages().size());
   const CalibrationTimes times = run_calibration(
-      checkpoint, model, batches, calibration, cluster, [&](const CalibratedStage& seen) {
-        const StageSpec& stage = model.stages()[seen.index];
-        for (size_t t = 0; t < targets.size(); ++t) {
-          const TargetPlan& plan = targets[t].plan;
-          packers[t].pack(seen.index, seen.loaded,
-                          solve_stage(stage, plan.stages[seen.index], plan.recipe, seen, dtype,
-                                      options.compute_dtype),
-                          seen.statistics);
-        }
-        if (store != nullptr) store_stage(*store, stage, seen, stages);
-      });
+      checkpoint, model, batches, calibration_options(model, targets, options), cluster,
+      [&](const CalibratedStage& seen) { return solver.run(seen, packers, store); });
 
   const auto start = Clock::now();
   QuantizeResult result;
@@ -209,6 +167,7 @@ QuantizeResult quantize(const Checkpoint& checkpoint, Model& model,
   std::vector<LinearRecords> records;
   for (size_t t = 0; t < targets.size(); ++t) {
     records.push_back(gather_records(packers[t].records(), cluster.control));
+    for (const auto& [name, record] : solver.records(t)) records[t][name] = record;
     result.outputs.push_back(describe(targets[t], checkpoint, records[t]));
     result.outputs[t].digest = writers[t].digest(cluster.control);
   }

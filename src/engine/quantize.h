@@ -22,6 +22,8 @@ struct QuantizeOptions {
   bool overwrite = false;
   int64_t max_shard_bytes = 10'000'000'000;
   bool show_progress = true;
+  // Statistics and search results of an earlier run, instead of a forward pass.
+  const StatisticsStore* from_store = nullptr;
   Json resolved = Json::object();  // the configuration, as stored beside the result
 };
 
@@ -46,22 +48,15 @@ struct QuantizeResult {
 };
 
 // Whether some target needs the activations of the calibration data.
-bool needs_forward(const std::vector<Target>& targets);
+bool needs_forward(const Model& model, const std::vector<Target>& targets);
 
 // Plans all targets of a run; refuses what cannot work before a weight is read.
 Target make_target(const Checkpoint& checkpoint, const Model& model, const Recipe& recipe,
                    const fs::path& out, int64_t max_shard_bytes);
 
-// The scales of a stage's linears for one target.
-std::vector<LinearScales> solve_stage(const StageSpec& stage, const StagePlan& plan,
-                                      const Recipe& recipe, const CalibratedStage& seen,
-                                      DType model_dtype, DType compute_dtype);
-std::vector<AmaxObserver::Options> what_to_observe(const Model& model,
-                                                   const std::vector<const TargetPlan*>& plans);
-
 // The pass of design.md, section 2: load, observe, reduce, solve, pack and write, advance, stage by
-// stage, for all targets at once. `batches` may be empty when needs_forward() says no. `store` is
-// rank 0's and null elsewhere. Collective.
+// stage, for all targets at once. `batches` may be empty when needs_forward() says no, or with
+// `from_store`. `store` takes the statistics; it is rank 0's and null elsewhere. Collective.
 QuantizeResult quantize(const Checkpoint& checkpoint, Model& model,
                         const std::vector<Target>& targets, const std::vector<Batch>& batches,
                         StatisticsStore* store, const QuantizeOptions& options,

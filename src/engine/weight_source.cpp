@@ -2,8 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include "dist/reductions.h"
-#include "engine/quantize.h"
 #include "formats/tensor_bridge.h"
 
 namespace halftone {
@@ -31,36 +29,22 @@ class OriginalSource : public WeightSource {
 // Packs and unpacks every weight as the exporter would store it.
 class FakeQuantSource : public WeightSource {
  public:
-  FakeQuantSource(const Model& model, const TargetPlan& plan, CalibratedScales scales,
-                  DType model_dtype, Numerics numerics)
-      : model_(model),
-        plan_(plan),
-        scales_(std::move(scales)),
-        model_dtype_(scalar_type_of(model_dtype)),
-        numerics_(numerics) {
+  FakeQuantSource(const Model& model, const TargetPlan& plan, std::vector<StageSolution> solutions,
+                  const SolveContext& context)
+      : model_(model), plan_(plan), solutions_(std::move(solutions)), context_(context) {
     for (size_t s = 0; s < plan.stages.size(); ++s) {
-      StageFakeQuant fake{plan.stages[s].codecs, {}, plan.stages[s].kv, scales_.kv_amax[s]};
-      for (const LinearScales& linear : scales_.linears[s]) {
-        fake.input_amax.push_back(linear.input_amax);
-      }
-      stages_.push_back(std::move(fake));
+      stages_.push_back(make_fake_quant(plan.stages[s].linears, plan.stages[s].kv, solutions_[s],
+                                        scalar_type_of(context.compute_dtype),
+                                        context.cluster.device));
     }
   }
 
   std::vector<std::vector<std::string>> names() const override { return tensor_names(model_); }
 
   StageWeights weights(size_t stage, const LoadedStage& loaded, at::ScalarType dtype,
-                       ThreadPool& pool) override {
-    StageWeights weights = weights_of(loaded, dtype);
-    const StageSpec& spec = model_.stages()[stage];
-    for (size_t i = 0; i < spec.linears.size(); ++i) {
-      const Codec* codec = plan_.stages[stage].codecs[i];
-      if (codec == nullptr) continue;
-      const at::Tensor w_NK = loaded.tensor(spec.linears[i].weight).to(model_dtype_);
-      const PackedLinear packed = codec->pack(w_NK, scales_.linears[stage][i], numerics_, &pool);
-      weights.set(spec.linears[i].weight, codec->unpack(packed, dtype, &pool));
-    }
-    return weights;
+                       ThreadPool& /*pool*/) override {
+    return served_weights(model_.stages()[stage], plan_.stages[stage], solutions_[stage], loaded,
+                          dtype, context_);
   }
 
   std::unique_ptr<LinearRunner> make_runner(size_t stage) const override {
@@ -70,9 +54,8 @@ class FakeQuantSource : public WeightSource {
  private:
   const Model& model_;
   TargetPlan plan_;
-  CalibratedScales scales_;
-  at::ScalarType model_dtype_;
-  Numerics numerics_;
+  std::vector<StageSolution> solutions_;
+  SolveContext context_;
   std::vector<StageFakeQuant> stages_;
 };
 
@@ -82,29 +65,37 @@ std::unique_ptr<WeightSource> make_original_source(const Model& model) {
   return std::make_unique<OriginalSource>(model);
 }
 
-CalibratedScales calibrate_scales(const Checkpoint& checkpoint, Model& model,
-                                  const TargetPlan& plan, const std::vector<Batch>& batches,
-                                  const CalibrationOptions& options, const Cluster& cluster) {
+std::vector<StageSolution> calibrate_model(const Checkpoint& checkpoint, Model& model,
+                                           const TargetPlan& plan,
+                                           const std::vector<Batch>& batches,
+                                           const CalibrationOptions& options, Numerics numerics,
+                                           const Cluster& cluster) {
+  const SolveContext context{model_dtype(checkpoint), options.compute_dtype, numerics, cluster};
   CalibrationOptions observed = options;
-  observed.observe = what_to_observe(model, {&plan});
-  const DType dtype = model_dtype(checkpoint);
-  CalibratedScales scales;
-  run_calibration(checkpoint, model, batches, observed, cluster, [&](const CalibratedStage& seen) {
-    scales.linears.push_back(solve_stage(model.stages()[seen.index], plan.stages[seen.index],
-                                         plan.recipe, seen, dtype, options.compute_dtype));
-    scales.kv_amax.emplace_back();
-    for (size_t i = 0; i < seen.statistics.key_amax.size(); ++i) {
-      scales.kv_amax.back().emplace_back(seen.statistics.key_amax[i],
-                                         seen.statistics.value_amax[i]);
-    }
-  });
-  return scales;
+  observed.observe = what_to_observe(model, {&plan}, /*complete=*/false);
+  observed.propagate_quantized = plan.recipe.propagate == Recipe::Propagate::kQuantized;
+  std::vector<StageSolution> solutions;
+  run_calibration(checkpoint, model, batches, observed, cluster,
+                  [&](const CalibratedStage& seen) -> std::optional<ServedStage> {
+                    const StageSpec& stage = model.stages()[seen.index];
+                    const StagePlan& stage_plan = plan.stages[seen.index];
+                    Choices choices;
+                    solutions.push_back(
+                        solve_calibrated(stage, stage_plan, plan.recipe, seen, context, choices));
+                    if (!observed.propagate_quantized) return std::nullopt;
+                    const at::ScalarType dtype = scalar_type_of(options.compute_dtype);
+                    return ServedStage{served_weights(stage, stage_plan, solutions.back(),
+                                                      seen.loaded, dtype, context),
+                                       make_fake_quant(stage_plan.linears, stage_plan.kv,
+                                                       solutions.back(), dtype, cluster.device)};
+                  });
+  return solutions;
 }
 
 std::unique_ptr<WeightSource> make_fake_quant_source(const Model& model, const TargetPlan& plan,
-                                                     CalibratedScales scales, DType model_dtype,
-                                                     Numerics numerics) {
-  return std::make_unique<FakeQuantSource>(model, plan, std::move(scales), model_dtype, numerics);
+                                                     std::vector<StageSolution> solutions,
+                                                     const SolveContext& context) {
+  return std::make_unique<FakeQuantSource>(model, plan, std::move(solutions), context);
 }
 
 }  // namespace halftone

@@ -8,6 +8,7 @@
 #include "calibrate/target_plan.h"
 #include "engine/calibration_pass.h"
 #include "engine/stage_loader.h"
+#include "engine/stage_solver.h"
 
 namespace halftone {
 
@@ -28,17 +29,15 @@ class WeightSource {
 
 std::unique_ptr<WeightSource> make_original_source(const Model& model);
 
-// The scales of a calibration, per stage.
-struct CalibratedScales {
-  std::vector<std::vector<LinearScales>> linears;
-  std::vector<std::vector<std::pair<float, float>>> kv_amax;  // per attention: keys, values
-};
-CalibratedScales calibrate_scales(const Checkpoint& checkpoint, Model& model,
-                                  const TargetPlan& plan, const std::vector<Batch>& batches,
-                                  const CalibrationOptions& options, const Cluster& cluster);
+// The solutions of a calibration, per stage. Collective.
+std::vector<StageSolution> calibrate_model(const Checkpoint& checkpoint, Model& model,
+                                           const TargetPlan& plan,
+                                           const std::vector<Batch>& batches,
+                                           const CalibrationOptions& options, Numerics numerics,
+                                           const Cluster& cluster);
 std::unique_ptr<WeightSource> make_fake_quant_source(const Model& model, const TargetPlan& plan,
-                                                     CalibratedScales scales, DType model_dtype,
-                                                     Numerics numerics);
+                                                     std::vector<StageSolution> solutions,
+                                                     const SolveContext& context);
 
 // Whether config.json has a quantization_config.
 bool is_quantized(const Checkpoint& checkpoint);

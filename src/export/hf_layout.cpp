@@ -35,7 +35,7 @@ bool same_bytes(const Checkpoint& source, const std::string& a, const std::strin
 class Planner {
  public:
   Planner(const Checkpoint& source, const Model& model, const TargetPlan& target)
-      : source_(source), model_(model), target_(target) {}
+      : source_(source), model_(model), target_(target), dtype_(model_dtype(source)) {}
 
   // Units of tensors that one rank writes, and that therefore stay in one file.
   std::vector<std::vector<TensorSpec>> collect(Accounting& accounting) {
@@ -56,7 +56,7 @@ class Planner {
     const StagePlan& plan = target_.stages[index];
     std::map<std::string, size_t> linear_of_weight;
     for (size_t i = 0; i < stage.linears.size(); ++i) {
-      if (plan.codecs[i] != nullptr) linear_of_weight[stage.linears[i].weight] = i;
+      if (plan.linears[i].quantized()) linear_of_weight[stage.linears[i].weight] = i;
     }
     for (const TensorNeed& need : stage.tensors) {
       if (!seen_.insert(need.name).second) continue;
@@ -68,14 +68,13 @@ class Planner {
       }
       const size_t i = linear->second;
       const LinearSite& site = stage.linears[i];
-      units_.push_back(plan.codecs[i]->tensors(site.out, site.in, plan.input_quantized[i]));
+      units_.push_back(stored_tensors(plan.linears[i], site.out, site.in, dtype_));
       for (TensorSpec& spec : units_.back()) spec.name = site.name + "." + spec.name;
       accounting.quantized.push_back(need.name);
     }
     for (size_t i = 0; i < stage.attentions.size(); ++i) {
-      if (!has_scales(plan.kv[i])) continue;
-      units_.push_back({{key_scale_name(stage.attentions[i].name), DType::kF32, {}},
-                        {value_scale_name(stage.attentions[i].name), DType::kF32, {}}});
+      const auto tensors = cache_tensors(stage.attentions[i], plan.kv[i], dtype_);
+      if (!tensors.empty()) units_.push_back(tensors);
     }
   }
 
@@ -95,6 +94,7 @@ class Planner {
   const Checkpoint& source_;
   const Model& model_;
   const TargetPlan& target_;
+  DType dtype_;
   std::set<std::string> seen_;
   std::vector<std::vector<TensorSpec>> units_;
 };
@@ -137,6 +137,27 @@ std::string key_scale_name(const std::string& attention) {
 }
 std::string value_scale_name(const std::string& attention) {
   return attention + ".v_proj.v_scale";
+}
+
+std::string key_bias_name(const std::string& attention) {
+  return attention + ".k_proj.k_bias";
+}
+std::string value_bias_name(const std::string& attention) {
+  return attention + ".v_proj.v_bias";
+}
+
+std::vector<TensorSpec> cache_tensors(const AttentionSite& attention, KvFormat format,
+                                      DType model_dtype) {
+  if (!has_scales(format)) return {};
+  std::vector<TensorSpec> specs{{key_scale_name(attention.name), DType::kF32, {}},
+                                {value_scale_name(attention.name), DType::kF32, {}}};
+  if (!has_bias(format)) return specs;
+  specs.push_back(
+      {key_bias_name(attention.name), model_dtype, {1, attention.kv_heads, 1, attention.key_dim}});
+  specs.push_back({value_bias_name(attention.name),
+                   model_dtype,
+                   {1, attention.kv_heads, 1, attention.value_dim}});
+  return specs;
 }
 
 HfPlan plan_hf_export(const Checkpoint& source, const Model& model, const TargetPlan& target,

@@ -48,8 +48,13 @@ struct HfPlan {
 HfPlan plan_hf_export(const Checkpoint& source, const Model& model, const TargetPlan& target,
                       int64_t max_shard_bytes);
 
-// The suffixes of an attention's cache scales ("k_proj.k_scale").
+// The names of an attention's cache scales ("k_proj.k_scale").
 std::string key_scale_name(const std::string& attention);
 std::string value_scale_name(const std::string& attention);
+std::string key_bias_name(const std::string& attention);
+std::string value_bias_name(const std::string& attention);
+// Every stored tensor of an attention's cache, named in full (formats-and-hf-export.md, 3.2).
+std::vector<TensorSpec> cache_tensors(const AttentionSite& attention, KvFormat format,
+                                      DType model_dtype);
 
 }  // namespace halftone

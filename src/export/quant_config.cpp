@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "export/exclude_modules.h"
-#include "kernels/check.h"
+#include "formats/quant_algo.h"
 
 namespace halftone {
 namespace {
@@ -25,8 +25,8 @@ Modules collect(const Model& model, const TargetPlan& target) {
       }
     }
     for (size_t i = 0; i < stage.linears.size(); ++i) {
-      if (plan.codecs[i] != nullptr) {
-        modules.quantized.emplace_back(stage.linears[i].name, plan.codecs[i]->algo());
+      if (plan.linears[i].quantized()) {
+        modules.quantized.emplace_back(stage.linears[i].name, quant_algo_of(plan.linears[i]));
       } else {
         modules.unquantized.push_back(stage.linears[i].name);
       }
@@ -66,16 +66,7 @@ Json quantized_layers(const Modules& modules) {
   return layers;
 }
 
-// Mixed precision spells some groups that have none when they stand alone.
-Json mixed_group(const QuantAlgo& algo, std::vector<std::string> targets) {
-  Json group = algo.config_group;
-  if (group.is_null()) {
-    if (algo.name == "W8A16") {
-      group = {{"weights", {{"dynamic", false}, {"num_bits", 8}, {"type", "int"}}}};
-    } else {
-      group = {{"quant_algo", algo.name}};
-    }
-  }
+Json with_targets(Json group, std::vector<std::string> targets) {
   std::sort(targets.begin(), targets.end());
   group["targets"] = targets;
   return group;
@@ -92,7 +83,8 @@ QuantConfig make_quant_config(const Model& model, const TargetPlan& target) {
   quantization["quant_algo"] = groups.empty() ? Json(nullptr)
                                : mixed        ? Json("MIXED_PRECISION")
                                               : Json(groups.front().first.name);
-  quantization["kv_cache_quant_algo"] = modules.kv == KvFormat::kNone ? Json(nullptr) : Json("FP8");
+  quantization["kv_cache_quant_algo"] =
+      modules.kv == KvFormat::kNone ? Json(nullptr) : Json(kv_algo_of(modules.kv));
   Json flat = Json::object();
   Json ignore = Json::array();
   if (mixed || groups.empty()) {
@@ -108,18 +100,16 @@ QuantConfig make_quant_config(const Model& model, const TargetPlan& target) {
   if (mixed) {
     for (size_t i = 0; i < groups.size(); ++i) {
       flat["config_groups"]["group_" + std::to_string(i)] =
-          mixed_group(groups[i].first, groups[i].second);
+          with_targets(groups[i].first.mixed_group, groups[i].second);
     }
-  } else if (!groups.empty() && !groups.front().first.config_group.is_null()) {
-    Json group = groups.front().first.config_group;
-    group["targets"] = {"Linear"};
-    flat["config_groups"]["group_0"] = group;
+  } else if (!groups.empty() && !groups.front().first.uniform_group.is_null()) {
+    flat["config_groups"]["group_0"] = with_targets(groups.front().first.uniform_group, {"Linear"});
   }
   if (mixed || groups.empty()) flat["quantized_layers"] = quantized_layers(modules);
   flat["ignore"] = ignore;
   if (!groups.empty()) flat["quant_algo"] = quantization["quant_algo"];
   if (modules.kv != KvFormat::kNone) {
-    flat["kv_cache_scheme"] = {{"dynamic", false}, {"num_bits", 8}, {"type", "float"}};
+    flat["kv_cache_scheme"] = kv_scheme_of(modules.kv);
   }
   flat["producer"] = producer();
   flat["quant_method"] = "modelopt";

@@ -19,8 +19,10 @@ inline constexpr NumberFormat kE4M3{4, 3};
 inline constexpr NumberFormat kE2M1{2, 1};
 inline constexpr NumberFormat kE8M0{8, 0};
 
+inline constexpr int64_t kWholeAxis = -1;
+
 struct BlockSizes {
-  int64_t last = 0;         // block along the last dimension; 0: none
+  int64_t last = 0;         // block along the last dimension; 0: none, kWholeAxis: all of it
   int64_t second_last = 0;  // block along the second-last dimension; 0: none
   bool dynamic = false;     // scales follow from the tensor itself
   std::optional<NumberFormat> scale_bits;
@@ -38,6 +40,11 @@ struct Quantizer {
   bool dynamic = false;
   bool use_constant_amax = false;
   std::optional<double> constant_amax;
+  bool four_over_six = false;
+  bool bias = false;
+  bool rotate = false;
+  std::string codebook;
+  std::optional<int64_t> scale_block;
 
   // On, with scales that calibration finds: neither constant nor found anew at every call.
   bool is_calibrated() const { return enable && !dynamic && !use_constant_amax && !constant_amax; }

@@ -1,6 +1,7 @@
 #include "formats/recipe.h"
 
 #include <algorithm>
+#include <map>
 
 #include "core/embedded.h"
 #include "core/error.h"
@@ -93,10 +94,11 @@ Json to_json(const Recipe& recipe) {
     if (rule.enable) entry["enable"] = *rule.enable;
     rules.push_back(entry);
   }
-  return {{"name", recipe.name},
-          {"preset", recipe.preset},
-          {"algorithm", recipe.algorithm},
-          {"quant_cfg", rules}};
+  return {
+      {"name", recipe.name},
+      {"preset", recipe.preset},
+      {"algorithm", recipe.algorithms.empty() ? Json(nullptr) : Json(recipe.algorithms[0].method)},
+      {"quant_cfg", rules}};
 }
 
 Recipe parse_recipe(std::string_view yaml, const std::string& source, const fs::path& directory) {
@@ -127,6 +129,30 @@ Recipe load_preset(const std::string& name, const std::string& kind) {
   const char* what = kind == "kv_cache" ? "KV cache format" : "format";
   throw UsageError(
       concat("unknown ", what, " '", name, "'", nearest_hint(name, known), "; supported: ", list));
+}
+
+double option(const AlgorithmSpec& spec, const std::string& name) {
+  static const std::map<std::string, double> defaults{{"alpha", 1.0},
+                                                      {"alpha_step", 0.1},
+                                                      {"max_co_batch_size", 1024},
+                                                      {"max_tokens_per_batch", 64},
+                                                      {"min_clip_ratio", 0.5},
+                                                      {"shrink_step", 0.05},
+                                                      {"lowrank", 32},
+                                                      {"perc_damp", 0.01},
+                                                      {"block_size", 128},
+                                                      {"act_order", 0},
+                                                      {"fp8_scale_sweep", 0},
+                                                      {"start_multiplier", 0.25},
+                                                      {"stop_multiplier", 4.0},
+                                                      {"step_size", 0.1},
+                                                      {"anchor_percentile", 1.0},
+                                                      {"upper_percentile", 99.99},
+                                                      {"rho", 16384}};
+  const auto found = spec.options.find(name);
+  if (found != spec.options.end())
+    return found->is_boolean() ? (found->get<bool>() ? 1.0 : 0.0) : found->get<double>();
+  return defaults.at(name);
 }
 
 void add_kv_cache(Recipe& recipe, const std::string& kv_cache) {

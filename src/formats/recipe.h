@@ -20,13 +20,22 @@ struct QuantizerRule {
   std::optional<bool> enable;
 };
 
+struct AlgorithmSpec {
+  std::string method;
+  Json options = Json::object();
+  int line = 0;
+};
+double option(const AlgorithmSpec& spec, const std::string& name);
+
 // What is quantized and how: a preset, a preset with a KV cache, or a user's file
 // (calibration.md, 13.1).
 struct Recipe {
   std::string name;    // the canonical short name, e.g. "nvfp4"
   std::string preset;  // Model Optimizer's name of it
   std::string description;
-  std::string algorithm = "max";
+  enum class Propagate : uint8_t { kOriginal, kQuantized };
+  std::vector<AlgorithmSpec> algorithms{{"max", Json::object(), 0}};
+  Propagate propagate = Propagate::kOriginal;
   std::vector<QuantizerRule> rules;
 
   // The quantizer of this name ("model.layers.0.mlp.up_proj.weight_quantizer") whose owner is of

@@ -140,11 +140,14 @@ NumberFormat RecipeReader::read_number_format(const YAML::Node& node) const {
 }
 
 BlockSizes RecipeReader::read_block_sizes(const YAML::Node& node) const {
-  only_keys(node, {"-1", "-2", "type", "scale_bits"});
+  only_keys(node, {"-1", "-2", "type", "scale_bits", "scale_block_sizes", "four_over_six"});
   BlockSizes sizes;
-  if (node["-1"]) sizes.last = scalar<int64_t>(node["-1"], "a block size");
+  if (const YAML::Node last = node["-1"]) {
+    sizes.last = last.IsNull() ? kWholeAxis : scalar<int64_t>(last, "a block size or null");
+  }
   if (node["-2"]) sizes.second_last = scalar<int64_t>(node["-2"], "a block size");
-  if (sizes.last < 1 || sizes.second_last < 0) fail(node, "block sizes must be positive");
+  if ((sizes.last < 1 && sizes.last != kWholeAxis) || sizes.second_last < 0)
+    fail(node, "block sizes must be positive");
   if (node["type"]) sizes.dynamic = read_is_dynamic(node["type"]);
   if (node["scale_bits"]) sizes.scale_bits = read_number_format(node["scale_bits"]);
   return sizes;
@@ -166,12 +169,24 @@ void RecipeReader::apply_attributes(const YAML::Node& map, Quantizer& quantizer)
   }
   if (const YAML::Node sizes = map["block_sizes"]) {
     quantizer.block_sizes.reset();
-    if (!sizes.IsNull()) quantizer.block_sizes = read_block_sizes(sizes);
+    if (!sizes.IsNull()) {
+      quantizer.block_sizes = read_block_sizes(sizes);
+      if (const YAML::Node flag = sizes["four_over_six"]) {
+        quantizer.four_over_six = scalar<bool>(flag, "true or false");
+      }
+      if (const YAML::Node scales = sizes["scale_block_sizes"]) {
+        only_keys(scales, {"-1"});
+        quantizer.scale_block = scalar<int64_t>(scales["-1"], "a block size");
+      }
+    }
   }
   if (map["type"]) quantizer.dynamic = read_is_dynamic(map["type"]);
   if (map["use_constant_amax"]) {
     quantizer.use_constant_amax = scalar<bool>(map["use_constant_amax"], "true or false");
   }
+  if (const YAML::Node bias = map["bias"]) quantizer.bias = !bias.IsNull();
+  if (map["rotate"]) quantizer.rotate = scalar<bool>(map["rotate"], "true or false");
+  if (map["codebook"]) quantizer.codebook = scalar<std::string>(map["codebook"], "nf4");
   if (const YAML::Node amax = map["constant_amax"]) {
     quantizer.constant_amax.reset();
     if (!amax.IsNull()) quantizer.constant_amax = scalar<double>(amax, "a number");
@@ -182,10 +197,10 @@ Quantizer RecipeReader::read_quantizer(const YAML::Node& attributes) {
   if (attributes.IsMap() && attributes.size() == 0) fail(attributes, "cfg must not be empty");
   Quantizer quantizer;
   quantizer.enable = true;
-  with_imports(
-      attributes,
-      {"num_bits", "axis", "block_sizes", "type", "enable", "use_constant_amax", "constant_amax"},
-      [&](const YAML::Node& map) { apply_attributes(map, quantizer); });
+  with_imports(attributes,
+               {"num_bits", "axis", "block_sizes", "type", "enable", "use_constant_amax",
+                "constant_amax", "bias", "rotate", "codebook"},
+               [&](const YAML::Node& map) { apply_attributes(map, quantizer); });
   if (quantizer.axis && quantizer.block_sizes) {
     fail(attributes, "axis and block_sizes exclude each other");
   }
@@ -243,9 +258,20 @@ void RecipeReader::read_quantize(const YAML::Node& section, Recipe& recipe) {
   bool has_rules = false;
   with_imports(section, {"algorithm", "quant_cfg"}, [&](const YAML::Node& map) {
     if (const YAML::Node algorithm = map["algorithm"]) {
-      recipe.algorithm = scalar<std::string>(algorithm, "the name of an algorithm");
-      if (recipe.algorithm != "max") {
-        fail(algorithm, concat("unknown algorithm '", recipe.algorithm, "'; supported: max"));
+      recipe.algorithms.clear();
+      if (algorithm.IsScalar())
+        recipe.algorithms.push_back({algorithm.as<std::string>(), Json::object(), 0});
+      if (algorithm.IsMap()) {
+        AlgorithmSpec spec;
+        for (const auto& e : algorithm) {
+          if (e.first.as<std::string>() == "method")
+            spec.method = e.second.as<std::string>();
+          else
+            spec.options[e.first.as<std::string>()] =
+                e.second.as<std::string>() == "true" ? Json(true) : Json(e.second.as<double>());
+        }
+        recipe.algorithms.push_back(spec);
+        if (spec.method == "gptq") recipe.propagate = Recipe::Propagate::kQuantized;
       }
     }
     if (const YAML::Node rules = map["quant_cfg"]) {

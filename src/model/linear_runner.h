@@ -19,11 +19,30 @@ struct LinearSite {
   // Linears of a stage that read the same tensor and that engines merge carry the same number; -1:
   // none.
   int fused_group = -1;
+  // The linear of the stage whose output channels are, up to an elementwise factor, this one's
+  // input channels, and whose rows may therefore carry this one's pre-quantization scale; -1: none.
+  int previous = -1;
+  // A routed expert of the stage's block `experts` and the role of this linear in it ("up_proj");
+  // -1: not an expert's.
+  int expert = -1;
+  std::string role = {};
+};
+
+// A norm whose output is read by the linears of one fused group and by nothing else, so that a
+// scale of their input may be multiplied into its weight.
+struct NormSite {
+  std::string weight;  // names on disk
+  std::string bias;    // empty: none
+  int fused_group = -1;
+  bool adds_one = false;  // applies 1 + weight
 };
 
 // An attention module whose keys and values go into the cache.
 struct AttentionSite {
   std::string name;  // "model.layers.0.self_attn"
+  int64_t kv_heads = 0;
+  int64_t key_dim = 0;  // of a head
+  int64_t value_dim = 0;
 };
 
 // Where each row of a batch has its real tokens: [begin, end) of the padded length.

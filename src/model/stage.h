@@ -25,6 +25,7 @@ struct StageSpec {
   std::vector<TensorNeed> tensors;  // in module order; linears' weights and biases included
   std::vector<LinearSite> linears;
   std::vector<AttentionSite> attentions;
+  std::vector<NormSite> norms;
 };
 
 // The tensors of one stage in the compute dtype, by name on disk.

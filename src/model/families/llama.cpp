@@ -92,6 +92,7 @@ class LlamaModel : public Model {
                        StageKind::kEmbedding,
                        {{kEmbedding, {config.vocabulary, config.hidden}}},
                        {},
+                       {},
                        {}});
     for (int64_t layer = 0; layer < config.layers; ++layer) stages_.push_back(make_layer(layer));
     stages_.push_back(make_head());
@@ -137,13 +138,15 @@ class LlamaModel : public Model {
     const int64_t kv_size = config_.kv_heads * config_.head_dim;
     const auto add_linear = [&](const std::string& name, int64_t out, int64_t in, bool bias,
                                 int group) {
-      stage.linears.push_back({name, out, in, name + ".weight", bias ? name + ".bias" : "", group});
+      LinearSite linear{name, out, in, name + ".weight", bias ? name + ".bias" : "", group,
+                        -1,   -1,  {}};
+      stage.linears.push_back(std::move(linear));
       stage.tensors.push_back({name + ".weight", {out, in}});
       if (bias) stage.tensors.push_back({name + ".bias", {out}});
     };
     stage.name = concat("layer ", index);
     stage.kind = StageKind::kLayer;
-    stage.attentions = {{attention}};
+    stage.attentions = {{attention, config_.kv_heads, config_.head_dim, config_.head_dim}};
     const bool bias = config_.attention_bias;
     add_linear(attention + ".q_proj", q_size, config_.hidden, bias, 0);
     add_linear(attention + ".k_proj", kv_size, config_.hidden, bias, 0);
@@ -152,6 +155,10 @@ class LlamaModel : public Model {
     add_linear(mlp + ".gate_proj", config_.intermediate, config_.hidden, config_.mlp_bias, 1);
     add_linear(mlp + ".up_proj", config_.intermediate, config_.hidden, config_.mlp_bias, 1);
     add_linear(mlp + ".down_proj", config_.hidden, config_.intermediate, config_.mlp_bias, -1);
+    stage.linears[kO].previous = kV;
+    stage.linears[kDown].previous = kUp;
+    stage.norms = {{prefix + ".input_layernorm.weight", "", 0, false},
+                   {prefix + ".post_attention_layernorm.weight", "", 1, false}};
     stage.tensors.push_back({prefix + ".input_layernorm.weight", {config_.hidden}});
     stage.tensors.push_back({prefix + ".post_attention_layernorm.weight", {config_.hidden}});
     return stage;
@@ -162,7 +169,7 @@ class LlamaModel : public Model {
     stage.name = "head";
     stage.kind = StageKind::kHead;
     const std::string weight = config_.tied ? kEmbedding : "lm_head.weight";
-    stage.linears = {{"lm_head", config_.vocabulary, config_.hidden, weight, "", -1}};
+    stage.linears = {{"lm_head", config_.vocabulary, config_.hidden, weight, "", -1, -1, -1, {}}};
     stage.tensors = {{"model.norm.weight", {config_.hidden}},
                      {weight, {config_.vocabulary, config_.hidden}}};
     return stage;

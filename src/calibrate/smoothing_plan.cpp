@@ -1,0 +1,73 @@
+#include "calibrate/smoothing_plan.h"
+
+#include <map>
+
+#include "calibrate/algorithm.h"
+
+namespace halftone {
+namespace {
+
+// The reference folds only where the format's name says AWQ.
+bool folds(const LinearFormat& format) {
+  return format.smoothing == Smoothing::kAwq;
+}
+
+bool folds_into_previous(const LinearFormat& format) {
+  return folds(format) && format.codec->name().starts_with("nvfp4");
+}
+
+void fold_into_previous(const StageSpec& stage, StagePlan& plan) {
+  for (size_t i = 0; i < stage.linears.size(); ++i) {
+    const LinearSite& linear = stage.linears[i];
+    if (linear.previous < 0 || !folds_into_previous(plan.linears[i])) continue;
+    const auto previous = static_cast<size_t>(linear.previous);
+    // Heads that share values have fewer rows than the linear behind them has columns.
+    if (stage.linears[previous].out != linear.in) continue;
+    if (!same_format(plan.linears[previous], plan.linears[i])) continue;
+    plan.linears[i].pre_quant_scale = PreQuantScale::kInPrevious;
+  }
+}
+
+void fold_into_norms(const StageSpec& stage, StagePlan& plan) {
+  const auto groups = quantized_groups(stage, plan);
+  for (const NormSite& norm : stage.norms) {
+    const auto& members = groups[static_cast<size_t>(norm.fused_group)];
+    if (members.size() < 2 || !folds(plan.linears[members.front()])) continue;
+    for (const size_t i : members) plan.linears[i].pre_quant_scale = PreQuantScale::kInNorm;
+  }
+}
+
+}  // namespace
+
+void plan_smoothing(const StageSpec& stage, const Recipe& recipe, StagePlan& plan) {
+  for (const AlgorithmSpec& spec : recipe.algorithms) {
+    const Algorithm& algorithm = algorithm_named(spec.method);
+    if (algorithm.smoothing == Smoothing::kNone) continue;
+    for (size_t i = 0; i < plan.linears.size(); ++i) {
+      LinearFormat& format = plan.linears[i];
+      if (!format.quantized() || !algorithm.fits(format)) continue;
+      if (algorithm.smoothing == Smoothing::kSvdQuant) {
+        format.low_rank = low_rank_of(spec, stage.linears[i]);
+        if (format.low_rank == 0) continue;
+      }
+      format.smoothing = algorithm.smoothing;
+      format.pre_quant_scale = PreQuantScale::kStored;
+    }
+  }
+  fold_into_previous(stage, plan);
+  fold_into_norms(stage, plan);
+}
+
+std::vector<std::vector<size_t>> quantized_groups(const StageSpec& stage, const StagePlan& plan) {
+  int count = 0;
+  for (const LinearSite& linear : stage.linears) count = std::max(count, linear.fused_group + 1);
+  for (const NormSite& norm : stage.norms) count = std::max(count, norm.fused_group + 1);
+  std::vector<std::vector<size_t>> groups(static_cast<size_t>(count));
+  for (size_t i = 0; i < stage.linears.size(); ++i) {
+    const int group = stage.linears[i].fused_group;
+    if (group >= 0 && plan.linears[i].quantized()) groups[static_cast<size_t>(group)].push_back(i);
+  }
+  return groups;
+}
+
+}  // namespace halftone

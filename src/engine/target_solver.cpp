@@ -1,0 +1,77 @@
+#include "engine/target_solver.h"
+
+#include "calibrate/experts.h"
+#include "engine/store_stage.h"
+#include "formats/tensor_bridge.h"
+
+namespace halftone {
+
+TargetSolver::TargetSolver(const Model& model, const std::vector<Target>& targets,
+                           const SolveContext& context, const StatisticsStore* from_store)
+    : model_(model),
+      targets_(targets),
+      context_(context),
+      from_store_(from_store),
+      records_(targets.size()) {}
+
+std::optional<ServedStage> TargetSolver::run(const CalibratedStage& seen,
+                                             std::vector<StagePacker>& packers,
+                                             StatisticsStore* store) {
+  const StageSpec& stage = model_.stages()[seen.index];
+  if (from_store_ != nullptr) {
+    const StageStatistics statistics = load_statistics(*from_store_, stage);
+    return solve_all({seen.index, seen.loaded, seen.tensor_amax, statistics, nullptr}, packers,
+                     nullptr);
+  }
+  if (store != nullptr) save_statistics(*store, stage, seen.statistics);
+  std::optional<ServedStage> served = solve_all(seen, packers, store);
+  if (store != nullptr) {
+    store->set_progress(static_cast<int64_t>(seen.index) + 1,
+                        static_cast<int64_t>(model_.stages().size()));
+    store->flush();
+  }
+  return served;
+}
+
+std::optional<ServedStage> TargetSolver::solve_all(const CalibratedStage& seen,
+                                                   std::vector<StagePacker>& packers,
+                                                   StatisticsStore* store) {
+  const StageSpec& stage = model_.stages()[seen.index];
+  std::optional<ServedStage> served;
+  for (size_t t = 0; t < targets_.size(); ++t) {
+    const TargetPlan& plan = targets_[t].plan;
+    const StagePlan& stage_plan = plan.stages[seen.index];
+    Choices choices(stage.linears.size());
+    const StageSolution solution = solve(seen, plan, choices);
+    packers[t].pack(seen.index, seen.loaded, solution);
+    const Json coverage = expert_coverage(stage, seen.statistics);
+    if (!coverage.is_null()) {
+      records_[t][stage.name] = {{"format", "experts"}, {"expert_coverage", coverage}};
+    }
+    if (store != nullptr) save_choices(*store, stage, plan.recipe.name, choices);
+    if (plan.recipe.propagate == Recipe::Propagate::kQuantized) {
+      served = serve(seen, stage_plan, solution);
+    }
+  }
+  return served;
+}
+
+StageSolution TargetSolver::solve(const CalibratedStage& seen, const TargetPlan& plan,
+                                  Choices& choices) const {
+  const StageSpec& stage = model_.stages()[seen.index];
+  const StagePlan& stage_plan = plan.stages[seen.index];
+  if (from_store_ != nullptr) {
+    choices = load_choices(*from_store_, stage, plan.recipe.name);
+    check_statistics(stage, stage_plan, plan.recipe, seen.statistics, choices);
+  }
+  return solve_calibrated(stage, stage_plan, plan.recipe, seen, context_, choices);
+}
+
+ServedStage TargetSolver::serve(const CalibratedStage& seen, const StagePlan& plan,
+                                const StageSolution& solution) const {
+  const at::ScalarType dtype = scalar_type_of(context_.compute_dtype);
+  return {served_weights(model_.stages()[seen.index], plan, solution, seen.loaded, dtype, context_),
+          make_fake_quant(plan.linears, plan.kv, solution, dtype, context_.cluster.device)};
+}
+
+}  // namespace halftone
