@@ -45,4 +45,42 @@ void amax_of_rows(const Context& context, const MatrixView& x_NK, float* amax_N)
   cpu::amax_of_rows(context, x_NK, amax_N);
 }
 
+void amax_of_blocks(const Context& context, const MatrixView& w_NK, int64_t block, float* amax_NB) {
+  check_matrix(w_NK);
+  check(block > 0, "amax_of_blocks needs a block of at least one");
+  if constexpr (kHasCuda) {
+    if (context.device == Device::kCuda) {
+      cuda::amax_of_blocks(context, w_NK, block, amax_NB);
+      return;
+    }
+  }
+  check_cpu(context);
+  cpu::amax_of_blocks(context, w_NK, block, amax_NB);
+}
+
+void amax_of_tiles(const Context& context, const MatrixView& w_NK, int64_t tile, float* amax) {
+  check_matrix(w_NK);
+  check(tile > 0, "amax_of_tiles needs a tile of at least one");
+  if constexpr (kHasCuda) {
+    if (context.device == Device::kCuda) {
+      cuda::amax_of_tiles(context, w_NK, tile, amax);
+      return;
+    }
+  }
+  check_cpu(context);
+  cpu::amax_of_tiles(context, w_NK, tile, amax);
+}
+
+void amax_of_columns(const Context& context, const MatrixView& x_TK, float* amax_K) {
+  check_matrix(x_TK);
+  if constexpr (kHasCuda) {
+    if (context.device == Device::kCuda) {
+      cuda::amax_of_columns(context, x_TK, amax_K);
+      return;
+    }
+  }
+  check_cpu(context);
+  cpu::amax_of_columns(context, x_TK, amax_K);
+}
+
 }  // namespace halftone

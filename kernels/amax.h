@@ -21,4 +21,15 @@ Amax amax_of_scaled(const Context& context, const MatrixView& w_NK, const float*
 // skipped.
 void amax_of_rows(const Context& context, const MatrixView& x_NK, float* amax_N);
 
+// amax of every run of `block` consecutive elements of a row, the last of a row may be shorter:
+// amax_NB [rows, ceil(cols / block)] (F32, on the context's device). As amax_of_rows.
+void amax_of_blocks(const Context& context, const MatrixView& w_NK, int64_t block, float* amax_NB);
+
+// amax of every tile x tile, those at the edges may be smaller: amax [ceil(rows / tile),
+// ceil(cols / tile)]. As amax_of_rows.
+void amax_of_tiles(const Context& context, const MatrixView& w_NK, int64_t tile, float* amax);
+
+// amax of every column: amax_K [cols], 0 where there are no rows. As amax_of_rows.
+void amax_of_columns(const Context& context, const MatrixView& x_TK, float* amax_K);
+
 }  // namespace halftone

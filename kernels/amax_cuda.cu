@@ -93,6 +93,68 @@ __global__ void amax_rows(const typename Element::Storage* x, int64_t rows, int6
   }
 }
 
+// A warp for every block of every row.
+template <typename Element>
+__global__ void amax_blocks(const typename Element::Storage* x, int64_t rows, int64_t cols,
+                            int64_t block, bool aligned, float* amax_NB) {
+  const int64_t blocks = (cols + block - 1) / block;
+  const int64_t warps = int64_t{gridDim.x} * (kThreads / kWarp);
+  const unsigned lane = threadIdx.x % kWarp;
+  for (int64_t i = blockIdx.x * int64_t{kThreads / kWarp} + threadIdx.x / kWarp; i < rows * blocks;
+       i += warps) {
+    const int64_t begin = i % blocks * block;
+    const int64_t count = min(block, cols - begin);
+    const Magnitudes mine =
+        scan<Element>(x + i / blocks * cols + begin, count, lane, kWarp, aligned);
+    const uint32_t largest = max_of_warp(mine.largest_finite);
+    if (lane == 0) amax_NB[i] = Element::of_magnitude(largest);
+  }
+}
+
+// A block of threads for every tile.
+template <typename Element>
+__global__ void amax_tiles(const typename Element::Storage* x, int64_t rows, int64_t cols,
+                           int64_t tile, int64_t tiles, bool aligned, float* amax) {
+  const int64_t tiles_of_row = (cols + tile - 1) / tile;
+  for (int64_t i = blockIdx.x; i < tiles; i += gridDim.x) {
+    const int64_t top = i / tiles_of_row * tile;
+    const int64_t left = i % tiles_of_row * tile;
+    const int64_t height = min(tile, rows - top);
+    const int64_t width = min(tile, cols - left);
+    Magnitudes mine{0, 0};
+    for (int64_t row = threadIdx.x / kWarp; row < height; row += kThreads / kWarp) {
+      const Magnitudes of_row =
+          scan<Element>(x + (top + row) * cols + left, width, threadIdx.x % kWarp, kWarp, aligned);
+      mine.largest_finite = max(mine.largest_finite, of_row.largest_finite);
+    }
+    mine = reduce_block(mine);
+    if (threadIdx.x == 0) amax[i] = Element::of_magnitude(mine.largest_finite);
+  }
+}
+
+// A thread for a column of some of the rows. amax_K starts as zeros and is raised as integers,
+// whose order is that of the numbers.
+template <typename Element>
+__global__ void amax_columns(const typename Element::Storage* x, int64_t rows, int64_t cols,
+                             uint32_t* amax_K) {
+  for (int64_t c = blockIdx.x * int64_t{kThreads} + threadIdx.x; c < cols;
+       c += int64_t{gridDim.x} * kThreads) {
+    uint32_t largest = 0;
+    for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
+      const uint32_t magnitude = Element::magnitude(x[row * cols + c]);
+      if (magnitude < Element::kInfinity) largest = max(largest, magnitude);
+    }
+    atomicMax(&amax_K[c], bits_of(Element::of_magnitude(largest)));
+  }
+}
+
+// Whether every piece of `block` elements of every row starts where a run can be loaded at once.
+template <typename Element>
+bool has_aligned_runs(const MatrixView& w_NK, int64_t block) {
+  return is_aligned(w_NK.data, alignof(Pack<typename Element::Storage, kRun>)) &&
+         w_NK.cols % kRun == 0 && block % kRun == 0;
+}
+
 // Memory in the order of the stream.
 class StreamScratch {
  public:
@@ -178,6 +240,49 @@ void amax_of_rows(const Context& context, const MatrixView& x_NK, float* amax_N)
         <<<blocks, kThreads, 0, stream_of(context)>>>(x, x_NK.rows, x_NK.cols, aligned, amax_N);
   });
   check_cuda(cudaGetLastError(), "amax_of_rows");
+}
+
+void amax_of_blocks(const Context& context, const MatrixView& w_NK, int64_t block, float* amax_NB) {
+  if (w_NK.count() == 0) return;
+  with_element(w_NK.dtype, [&](auto type) {
+    using Element = decltype(type);
+    const auto* w = static_cast<const typename Element::Storage*>(w_NK.data);
+    const int64_t warps = w_NK.rows * ((w_NK.cols + block - 1) / block);
+    amax_blocks<Element><<<blocks_for_warps(warps), kThreads, 0, stream_of(context)>>>(
+        w, w_NK.rows, w_NK.cols, block, has_aligned_runs<Element>(w_NK, block), amax_NB);
+  });
+  check_cuda(cudaGetLastError(), "amax_of_blocks");
+}
+
+void amax_of_tiles(const Context& context, const MatrixView& w_NK, int64_t tile, float* amax) {
+  if (w_NK.count() == 0) return;
+  const int64_t tiles = ((w_NK.rows + tile - 1) / tile) * ((w_NK.cols + tile - 1) / tile);
+  with_element(w_NK.dtype, [&](auto type) {
+    using Element = decltype(type);
+    const auto* w = static_cast<const typename Element::Storage*>(w_NK.data);
+    const auto blocks = static_cast<unsigned>(std::min<int64_t>(tiles, 1 << 20));
+    amax_tiles<Element><<<blocks, kThreads, 0, stream_of(context)>>>(
+        w, w_NK.rows, w_NK.cols, tile, tiles, has_aligned_runs<Element>(w_NK, tile), amax);
+  });
+  check_cuda(cudaGetLastError(), "amax_of_tiles");
+}
+
+void amax_of_columns(const Context& context, const MatrixView& x_TK, float* amax_K) {
+  if (x_TK.cols == 0) return;
+  const cudaStream_t stream = stream_of(context);
+  check_cuda(cudaMemsetAsync(amax_K, 0, static_cast<size_t>(x_TK.cols) * sizeof(float), stream),
+             "cudaMemsetAsync");
+  if (x_TK.rows == 0) return;
+  with_element(x_TK.dtype, [&](auto type) {
+    using Element = decltype(type);
+    const auto* x = static_cast<const typename Element::Storage*>(x_TK.data);
+    constexpr int64_t kRowsOfThread = 64;
+    const int64_t pieces = (x_TK.rows + kRowsOfThread - 1) / kRowsOfThread;
+    const dim3 grid(blocks_for(x_TK.cols), static_cast<unsigned>(std::min<int64_t>(pieces, 65535)));
+    amax_columns<Element><<<grid, kThreads, 0, stream>>>(x, x_TK.rows, x_TK.cols,
+                                                         reinterpret_cast<uint32_t*>(amax_K));
+  });
+  check_cuda(cudaGetLastError(), "amax_of_columns");
 }
 
 }  // namespace halftone::cuda

@@ -34,6 +34,34 @@ void for_row_pieces(const Context& context, int64_t rows, int64_t cols, const Bo
   });
 }
 
+inline int64_t blocks_in(int64_t count, int64_t block) {
+  return (count + block - 1) / block;
+}
+
+// Blocks [begin, end) of one row that has blocks_of_row.
+struct BlockPiece {
+  int64_t row;
+  int64_t blocks_of_row;
+  int64_t begin;
+  int64_t end;
+};
+
+// for_row_pieces in whole blocks of `block` elements, of which the last of a row may be shorter.
+template <typename Body>
+void for_block_pieces(const Context& context, int64_t rows, int64_t cols, int64_t block,
+                      const Body& body) {
+  const int64_t blocks = blocks_in(cols, block);
+  const int64_t grain = std::max<int64_t>(1, kGrain / block);
+  for_ranges(context, rows * blocks, grain, [&](int64_t begin, int64_t end) {
+    while (begin < end) {
+      const int64_t row = begin / blocks;
+      const int64_t stop = std::min(end, (row + 1) * blocks);
+      body(BlockPiece{row, blocks, begin - row * blocks, stop - row * blocks});
+      begin = stop;
+    }
+  });
+}
+
 // The inner loops are compiled for three instruction sets and the widest that the processor has is
 // taken; all are IEEE and without contraction, so the results are the same. Not under sanitizers
 // (flattening their calls is slow) and not with compilers that lack the attributes.

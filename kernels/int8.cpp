@@ -1,5 +1,7 @@
 #include "kernels/int8.h"
 
+#include <cmath>
+
 #include "kernels/dispatch.h"
 #include "kernels/int8_cpu.h"
 #include "kernels/int8_cuda.h"
@@ -30,6 +32,19 @@ void dequantize_int8_rows(const Context& context, const int8_t* codes_NK, int64_
   }
   check_cpu(context);
   cpu::dequantize_int8_rows(context, codes_NK, rows, cols, scale_N, dtype, w_NK);
+}
+
+void fake_quantize_int8(const Context& context, const MatrixView& x_TK, float amax, void* y_TK) {
+  check_matrix(x_TK);
+  check(amax >= 0.0f && std::isfinite(amax), "fake_quantize_int8 needs a finite amax");
+  if constexpr (kHasCuda) {
+    if (context.device == Device::kCuda) {
+      cuda::fake_quantize_int8(context, x_TK, amax, y_TK);
+      return;
+    }
+  }
+  check_cpu(context);
+  cpu::fake_quantize_int8(context, x_TK, amax, y_TK);
 }
 
 }  // namespace halftone

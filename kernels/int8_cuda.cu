@@ -1,7 +1,7 @@
 #include "kernels/int8_cuda.h"
 
 #include "kernels/cuda_loops.cuh"
-#include "kernels/int8_elements.h"
+#include "kernels/integer_elements.h"
 
 namespace halftone::cuda {
 namespace {
@@ -22,10 +22,12 @@ struct Dequantize {
   }
 };
 
-template <typename Of>
-struct WithScaleOfRow {
-  const float* scale_N;
-  __device__ Of operator()(int64_t row) const { return Of{scale_N[row]}; }
+template <typename Element>
+struct FakeQuantize {
+  float scale;
+  __device__ typename Element::Storage operator()(typename Element::Storage x) const {
+    return Element::store(fake_integer(Element::load(x), scale, -128.0f, 127.0f));
+  }
 };
 
 }  // namespace
@@ -46,6 +48,21 @@ void dequantize_int8_rows(const Context& context, const int8_t* codes_NK, int64_
     using Element = decltype(type);
     auto* w = static_cast<typename Element::Storage*>(w_NK);
     launch_map_rows(context, codes_NK, rows, cols, w, WithScaleOfRow<Dequantize<Element>>{scale_N});
+  });
+}
+
+void fake_quantize_int8(const Context& context, const MatrixView& x_TK, float amax, void* y_TK) {
+  if (is_no_amax(amax)) {
+    check_cuda(cudaMemsetAsync(y_TK, 0, static_cast<size_t>(x_TK.bytes()), stream_of(context)),
+               "cudaMemsetAsync");
+    return;
+  }
+  with_element(x_TK.dtype, [&](auto type) {
+    using Element = decltype(type);
+    const auto* x = static_cast<const typename Element::Storage*>(x_TK.data);
+    auto* y = static_cast<typename Element::Storage*>(y_TK);
+    launch_map_rows(context, x, 1, x_TK.count(), y,
+                    SameForEveryRow<FakeQuantize<Element>>{{127.0f / amax}});
   });
 }
 

@@ -123,11 +123,13 @@ HALFTONE_HOST_DEVICE inline float float_of_e2m1(uint32_t code) {
 }
 
 // The element types of weights and activations. `magnitude` orders |x| as an integer: infinity is
-// kInfinity and every NaN is above it.
+// kInfinity and every NaN is above it. kUnitInF32 is the last place of a normal number in the bits
+// of the same fp32 number.
 struct F32Element {
   using Storage = float;
   static constexpr DType kDType = DType::kF32;
   static constexpr uint32_t kInfinity = 0x7f800000u;
+  static constexpr uint32_t kUnitInF32 = 1u;
   HALFTONE_HOST_DEVICE static float load(float value) { return value; }
   HALFTONE_HOST_DEVICE static float store(float value) {
     const uint32_t bits = bits_of(value);
@@ -143,6 +145,7 @@ struct BF16Element {
   using Storage = uint16_t;
   static constexpr DType kDType = DType::kBF16;
   static constexpr uint32_t kInfinity = 0x7f80u;
+  static constexpr uint32_t kUnitInF32 = 1u << 16;
   HALFTONE_HOST_DEVICE static float load(uint16_t value) { return float_of_bf16(value); }
   HALFTONE_HOST_DEVICE static uint16_t store(float value) { return bf16_of_float(value); }
   HALFTONE_HOST_DEVICE static uint32_t magnitude(uint16_t value) { return value & 0x7fffu; }
@@ -155,6 +158,7 @@ struct F16Element {
   using Storage = uint16_t;
   static constexpr DType kDType = DType::kF16;
   static constexpr uint32_t kInfinity = 0x7c00u;
+  static constexpr uint32_t kUnitInF32 = 1u << 13;
   HALFTONE_HOST_DEVICE static float load(uint16_t value) { return float_of_f16(value); }
   HALFTONE_HOST_DEVICE static uint16_t store(float value) { return f16_of_float(value); }
   HALFTONE_HOST_DEVICE static uint32_t magnitude(uint16_t value) { return value & 0x7fffu; }

@@ -7,6 +7,7 @@ namespace halftone {
 inline constexpr float kMaxE4M3 = 448.0f;
 inline constexpr float kMaxE2M1 = 6.0f;
 inline constexpr float kMaxInt8 = 127.0f;
+inline constexpr float kMaxInt4 = 7.0f;
 // NVFP4's second-level scale is amax / (6 * 448).
 inline constexpr float kMaxNvfp4 = 2688.0f;
 
