@@ -17,9 +17,7 @@ class AwqTest : public CollectiveTest {
     one.algorithm("awq_lite");
     return one;
   }
-  static at::Tensor losses(const SolvedStage& solved) {
-    return solved.choices[0].at("awq_losses");
-  }
+  static at::Tensor losses(const SolvedStage& solved) { return solved.choices[0].at("awq_losses"); }
   static float alpha(const SolvedStage& solved) {
     return solved.choices[0].at("awq_alpha").item<float>();
   }

@@ -33,10 +33,10 @@ class GptqTest : public CollectiveTest {
 };
 
 const std::vector<int64_t> kCodes{
-    -7, -3, 1, 5, -5, -1, 3, -7, -3, 2, 7, -4, 0, 4, -6, -2,   // row 0
-    2,  7,  -4, 1, 5, -5, -1, 3, 7,  -3, -5, 6, -5, -1, 3, -5,  //
-    -7, -3, 2, 6, -5, 0, 4, -6, -2, 2, 7, -4, 0, 5, -6, -1,    // row 1
-    3,  7,  -3, 1, 5, -5, -1, 3, -6, -3, 1, 6, -5, -1, 4, -6};
+    -7, -3, 1,  5, -5, -1, 3,  -7, -3, 2,  7,  -4, 0,  4,  -6, -2,  // row 0
+    2,  7,  -4, 1, 5,  -5, -1, 3,  7,  -3, -5, 6,  -5, -1, 3,  -5,  //
+    -7, -3, 2,  6, -5, 0,  4,  -6, -2, 2,  7,  -4, 0,  5,  -6, -1,  // row 1
+    3,  7,  -3, 1, 5,  -5, -1, 3,  -6, -3, 1,  6,  -5, -1, 4,  -6};
 
 TEST_F(GptqTest, Int4Codes) {
   for (const int block_size : {128, 16, 5}) {
@@ -68,8 +68,8 @@ TEST_F(GptqTest, HessiansOfAllRanksCount) {
   one.batches.clear();
   for (int64_t b = 0; b < 5; ++b) one.batches.push_back({x_.slice(0, 8 * b, 8 * b + 8)});
   const SolvedStage solved = one.solve(*ranks_);
-  EXPECT_TRUE(at::equal(int4_codes(one.packed(solved, 0).at("weight")),
-                        at::tensor(kCodes).view({2, 32})));
+  EXPECT_TRUE(
+      at::equal(int4_codes(one.packed(solved, 0).at("weight")), at::tensor(kCodes).view({2, 32})));
   const auto alone = make_lone_communicator();
   EXPECT_TRUE(at::equal(solved.choices[0].at("gptq_weight"),
                         one.solve(*alone).choices[0].at("gptq_weight")));

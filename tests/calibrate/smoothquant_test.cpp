@@ -10,8 +10,8 @@ class SmoothQuantTest : public CollectiveTest {
   at::Tensor w_ = at::tensor({.5f, -1.f, .25f, 2.f, 1.5f, .75f, -.125f, -.5f, -.25f, .5f, 1.f, 1.f})
                       .view({3, 4});
   // Channel 3 is never active.
-  at::Tensor x_ = at::tensor({1.f, -8.f, .5f, 0.f, 2.f, 4.f, -.25f, 0.f, -3.f, 16.f, 1.f, 0.f})
-                      .view({3, 4});
+  at::Tensor x_ =
+      at::tensor({1.f, -8.f, .5f, 0.f, 2.f, 4.f, -.25f, 0.f, -3.f, 16.f, 1.f, 0.f}).view({3, 4});
 
   StageCase with(double alpha, at::ScalarType dtype = at::kFloat) const {
     StageCase one = one_linear(w_, x_, make_int8_codec(), InputKind::kInt8, dtype);
@@ -46,8 +46,8 @@ TEST_F(SmoothQuantTest, TheScaleIsStoredInTheModelsDtype) {
 
 TEST_F(SmoothQuantTest, ExactBytes) {  // formats-and-hf-export.md, 8.8
   const at::Tensor w = matrix_w().slice(1, 0, 8).contiguous();
-  const at::Tensor x = at::stack({(at::arange(8, at::kFloat).remainder(7) - 3) * .75 + .125,
-                                  at::full({8}, .5f)});
+  const at::Tensor x =
+      at::stack({(at::arange(8, at::kFloat).remainder(7) - 3) * .75 + .125, at::full({8}, .5f)});
   const auto stored = [&](double alpha) {
     StageCase one = one_linear(w, x, make_int8_codec(), InputKind::kInt8, at::kBFloat16);
     one.algorithm("smoothquant", {{"alpha", alpha}});

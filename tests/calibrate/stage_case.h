@@ -73,17 +73,16 @@ struct StageCase {
                        edited(solved, linear), Numerics::kCpu, nullptr);
   }
   at::Tensor edited(const SolvedStage& solved, size_t linear) const {
-    return edited_weight(solved.solution.linears[linear],
-                         tensors.at(stage.linears[linear].weight));
+    return edited_weight(solved.solution.linears[linear], tensors.at(stage.linears[linear].weight));
   }
   // What the linear answers where it is served.
   at::Tensor served(const SolvedStage& solved, size_t linear, const at::Tensor& x_TK) const {
     const StagePlan full = planned();
-    const StageFakeQuant fake = make_fake_quant(full.linears, full.kv, solved.solution, dtype,
-                                                at::Device(at::kCPU));
+    const StageFakeQuant fake =
+        make_fake_quant(full.linears, full.kv, solved.solution, dtype, at::Device(at::kCPU));
     return FakeQuantRunner(fake).linear(
-        linear, x_TK,
-        full.linears[linear].codec->unpack(packed(solved, linear), dtype, nullptr), {});
+        linear, x_TK, full.linears[linear].codec->unpack(packed(solved, linear), dtype, nullptr),
+        {});
   }
 
   // The plan with the places of pre-quantization scales.
@@ -167,8 +166,8 @@ inline std::shared_ptr<const Codec> frozen_nvfp4_codec() {
 
 // One linear and one batch.
 inline StageCase one_linear(const at::Tensor& w_NK, const at::Tensor& x_TK,
-                            std::shared_ptr<const Codec> codec,
-                            InputKind input = InputKind::kNone, at::ScalarType dtype = at::kFloat) {
+                            std::shared_ptr<const Codec> codec, InputKind input = InputKind::kNone,
+                            at::ScalarType dtype = at::kFloat) {
   StageCase one;
   one.dtype = dtype;
   one.add("m.linear", w_NK, std::move(codec), input);
