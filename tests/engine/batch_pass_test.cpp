@@ -21,9 +21,11 @@ class PassTest : public testing::Test {
   CalibrationOptions observe_layers(bool inputs, bool key_value) const {
     CalibrationOptions options;
     options.show_progress = false;
-    options.observe.assign(model_->stages().size(), {false, false, false});
-    options.observe[1] = {inputs, key_value, false};
-    options.observe[2] = {inputs, key_value, false};
+    options.observe.assign(model_->stages().size(), ObserveOptions::nothing());
+    for (const size_t stage : {1u, 2u}) {
+      options.observe[stage].inputs = inputs;
+      options.observe[stage].key_value = key_value;
+    }
     return options;
   }
 
@@ -92,9 +94,11 @@ TEST_F(PassTest, CalibrationEqualsAPassByHand) {
   CalibrationOptions options = observe_layers(true, true);
   std::vector<StageStatistics> seen;
   run_calibration(checkpoint_, *model_, batches, options, cluster.get(),
-                  [&](const CalibratedStage& stage) {
+                  [&](const CalibratedStage& stage) -> std::optional<ServedStage> {
                     EXPECT_EQ(stage.index, seen.size());
+                    EXPECT_EQ(stage.inputs, nullptr);
                     seen.push_back(stage.statistics);
+                    return std::nullopt;
                   });
   ASSERT_EQ(seen.size(), 4u);
 
@@ -106,16 +110,23 @@ TEST_F(PassTest, CalibrationEqualsAPassByHand) {
               x.mutable_data_ptr<int64_t>());
     const BatchContext context = context_of_batch(batches[b]);
     for (size_t s = 0; s < 3; ++s) {
-      AmaxObserver observer(model_->stages()[s], context, 0, {true, true, false});
+      Observer observer(model_->stages()[s], context, 0, options.observe[s]);
       x = model_->forward(s, weights_of_stage(checkpoint_, model_->stages()[s], at::kBFloat16), x,
                           context, observer);
-      expected[s].merge(observer.statistics());
+      expected[s].merge(static_cast<int64_t>(b), observer.statistics());
     }
   }
   for (size_t s = 0; s < 4; ++s) {
     EXPECT_EQ(seen[s].input_amax, expected[s].input_amax) << s;
-    EXPECT_EQ(seen[s].key_amax, expected[s].key_amax) << s;
-    EXPECT_EQ(seen[s].value_amax, expected[s].value_amax) << s;
+    for (size_t i = 0; i < seen[s].channel_amax.size(); ++i) {
+      EXPECT_TRUE(at::equal(seen[s].channel_amax[i], expected[s].channel_amax[i])) << s;
+    }
+    ASSERT_EQ(seen[s].keys.size(), expected[s].keys.size());
+    for (size_t i = 0; i < seen[s].keys.size(); ++i) {
+      EXPECT_EQ(seen[s].keys[i].amax, expected[s].keys[i].amax) << s;
+      EXPECT_TRUE(at::equal(seen[s].keys[i].smallest, expected[s].keys[i].smallest)) << s;
+      EXPECT_EQ(seen[s].values[i].amax, expected[s].values[i].amax) << s;
+    }
     EXPECT_EQ(seen[s].tokens, expected[s].tokens) << s;
   }
   EXPECT_GT(seen[1].input_amax[0], 0.0f);
@@ -127,18 +138,19 @@ TEST_F(PassTest, NothingIsComputedWhenNothingIsObserved) {
   Batch impossible{1, 2, {1000000, 1}, {1, 1}};
   size_t stages = 0;
   run_calibration(checkpoint_, *model_, {impossible}, observe_layers(false, false), cluster.get(),
-                  [&](const CalibratedStage& stage) {
+                  [&](const CalibratedStage& stage) -> std::optional<ServedStage> {
                     ++stages;
                     for (const float amax : stage.statistics.input_amax) {
                       EXPECT_EQ(amax, MaxBucket::kAbsent);
                     }
                     EXPECT_FALSE(stage.tensor_amax.empty());
+                    return std::nullopt;
                   });
   EXPECT_EQ(stages, 4u);
   if (cluster.size() == 1) {
     EXPECT_ANY_THROW(run_calibration(checkpoint_, *model_, {impossible},
                                      observe_layers(true, false), cluster.get(),
-                                     [](const CalibratedStage&) {}));
+                                     [](const CalibratedStage&) { return std::nullopt; }));
   }
 }
 
@@ -147,8 +159,9 @@ TEST_F(PassTest, ErrorsNameTheirPhase) {
   expect_error<UsageError>(
       [&] {
         run_calibration(checkpoint_, *model_, {}, observe_layers(false, false), cluster.get(),
-                        [](const CalibratedStage& stage) {
+                        [](const CalibratedStage& stage) -> std::optional<ServedStage> {
                           if (stage.index == 2) throw UsageError("stop");
+                          return std::nullopt;
                         });
       },
       "calibrate layer 1: stop");

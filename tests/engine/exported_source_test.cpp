@@ -63,9 +63,11 @@ TEST_F(ExportedSourceTest, ComputesWhatFakeQuantizationInMemoryDoes) {
     const TargetPlan plan = plan_target(*model_, preset_with_cache(format, kv));
     CalibrationOptions options;
     options.show_progress = false;
+    const Cluster cluster = cluster_.get();
     const auto in_memory = make_fake_quant_source(
-        *model_, plan, calibrate_scales(*source_, *model_, plan, batches_, options, cluster_.get()),
-        DType::kBF16, Numerics::kCpu);
+        *model_, plan,
+        calibrate_model(*source_, *model_, plan, batches_, options, Numerics::kCpu, cluster),
+        {DType::kBF16, DType::kBF16, Numerics::kCpu, cluster});
     StageLoader files(checkpoint, from_file->names(), cluster_.get());
     StageLoader original(*source_, in_memory->names(), cluster_.get());
     ThreadPool pool(2);
