@@ -54,7 +54,10 @@ class ExportedSourceTest : public testing::Test {
 
 TEST_F(ExportedSourceTest, ComputesWhatFakeQuantizationInMemoryDoes) {
   for (const auto& [format, kv] :
-       {std::pair("fp8", "fp8"), std::pair("nvfp4", "fp8_cast"), std::pair("int8_wo", "none")}) {
+       {std::pair("fp8", "fp8"), std::pair("nvfp4", "fp8_cast"), std::pair("int8_wo", "none"),
+        std::pair("fp8_pc_pt", "nvfp4"), std::pair("int8_sq", "fp8_affine"),
+        std::pair("nvfp4_awq", "fp8"), std::pair("nvfp4_svdquant", "fp8"),
+        std::pair("nvfp4_four_over_six", "fp8"), std::pair("nvfp4_gptq", "fp8_cast")}) {
     SCOPED_TRACE(format);
     const Checkpoint checkpoint(exported(format, kv));
     EXPECT_TRUE(is_quantized(checkpoint));
@@ -67,7 +70,7 @@ TEST_F(ExportedSourceTest, ComputesWhatFakeQuantizationInMemoryDoes) {
     const auto in_memory = make_fake_quant_source(
         *model_, plan,
         calibrate_model(*source_, *model_, plan, batches_, options, Numerics::kCpu, cluster),
-        {DType::kBF16, DType::kBF16, Numerics::kCpu, cluster});
+        {DType::kBF16, DType::kF32, Numerics::kCpu, cluster});
     StageLoader files(checkpoint, from_file->names(), cluster_.get());
     StageLoader original(*source_, in_memory->names(), cluster_.get());
     ThreadPool pool(2);
@@ -79,7 +82,7 @@ TEST_F(ExportedSourceTest, ComputesWhatFakeQuantizationInMemoryDoes) {
       }
       if (model_->stages()[s].kind != StageKind::kLayer) continue;
       const at::Tensor x = 4.0 * numbers({1, 3, 32}, 7);
-      const at::Tensor w = numbers({8, 32}, 8);
+      const at::Tensor w = numbers({32, 32}, 8);
       const auto run_a = from_file->make_runner(s);
       const auto run_b = in_memory->make_runner(s);
       EXPECT_LE(relative_error(run_a->linear(0, x, w, {}), run_b->linear(0, x, w, {})), 1e-5);
@@ -108,16 +111,17 @@ TEST_F(ExportedSourceTest, RefusesForeignConfigurations) {
   expect_refused(dir, with("quant_method", "gptq"), "quant_method 'gptq' cannot be read yet");
   expect_refused(dir, with("quant_method", nullptr), "quant_method '' cannot be read yet");
   expect_refused(dir, with("quant_method", 7), "'quant_method' must be a string");
-  expect_refused(dir, with("quant_algo", "W4A16_AWQ"), "is stored as 'W4A16_AWQ', which cannot be");
+  expect_refused(dir, with("quant_algo", "W4A16"), "is stored as 'W4A16', which cannot be");
+  expect_refused(dir, with("quant_algo", "W4A16_AWQ"), "is [32, 32]: INT4 needs");
   expect_refused(dir, with("quant_algo", {1}), "'quant_algo' must be a string");
   expect_refused(dir, with("quant_algo", "NVFP4"), "is F8_E4M3 [32, 32]; expected U8 [32, 16]");
   expect_refused(dir, with("quant_algo", "MIXED_PRECISION"), "is stored as '', which cannot be");
-  expect_refused(dir, with("kv_cache_scheme", "NVFP4"), "this kv_cache_scheme cannot be read yet");
+  expect_refused(dir, with("kv_cache_scheme", "INT8"), "this kv_cache_scheme cannot be read");
+  expect_refused(dir, with("kv_cache_scheme", "NVFP4_AFFINE"), "lacks its scales");
   expect_refused(dir, with("kv_cache_scheme", {{"num_bits", 4}}), "this kv_cache_scheme cannot");
   expect_refused(dir, with("kv_cache_scheme", {{"num_bits", 8}, {"type", "int"}}),
                  "this kv_cache_scheme cannot");
-  expect_refused(dir, with("kv_cache_scheme", {{"num_bits", "8"}}),
-                 "'num_bits' must be an integer");
+  expect_refused(dir, with("kv_cache_scheme", {{"num_bits", "8"}}), "this kv_cache_scheme cannot");
   const std::string q_proj = "model.layers.0.self_attn.q_proj";
   for (const Json& entry : {Json(5), Json("FP8"), Json::array({"FP8"}), Json(nullptr)}) {
     expect_refused(dir, with("quantized_layers", {{q_proj, entry}}), "'quant_algo' is missing");
