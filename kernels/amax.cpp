@@ -19,6 +19,20 @@ Amax amax_of_tensor(const Context& context, const MatrixView& x_NK) {
   return cpu::amax_of_tensor(context, x_NK);
 }
 
+Amax amax_of_scaled(const Context& context, const MatrixView& w_NK, const float* column_scale_K) {
+  if (column_scale_K == nullptr) return amax_of_tensor(context, w_NK);
+  check_matrix(w_NK);
+  if constexpr (kHasCuda) {
+    if (context.device == Device::kCuda) {
+      Amax amax;
+      cuda::amax_of_scaled(context, w_NK, column_scale_K, &amax.value, &amax.finite);
+      return amax;
+    }
+  }
+  check_cpu(context);
+  return cpu::amax_of_scaled(context, w_NK, column_scale_K);
+}
+
 void amax_of_rows(const Context& context, const MatrixView& x_NK, float* amax_N) {
   check_matrix(x_NK);
   if constexpr (kHasCuda) {

@@ -13,6 +13,10 @@ struct Amax {
 // Exact for F32, F16 and BF16 (formats-and-hf-export.md, 2.2). On CUDA this waits for the result.
 Amax amax_of_tensor(const Context& context, const MatrixView& x_NK);
 
+// The same over u = T(fp32(w) * column_scale_K[c]), T = w's type (null: u = w). column_scale_K is
+// F32 [cols] on the context's device.
+Amax amax_of_scaled(const Context& context, const MatrixView& w_NK, const float* column_scale_K);
+
 // amax of every row into amax_N[rows] (F32, on the context's device); non-finite elements are
 // skipped.
 void amax_of_rows(const Context& context, const MatrixView& x_NK, float* amax_N);

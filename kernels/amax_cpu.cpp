@@ -86,6 +86,25 @@ void columns(const typename Element::Storage* x, int64_t rows, int64_t cols,
   }
 }
 
+// Of T(x * scale), in tiles that stay in the cache.
+template <typename Element>
+void scan_scaled(const typename Element::Storage* x, const float* scale, int64_t count,
+                 Magnitudes* result) {
+  constexpr int64_t kTile = 1024;
+  typename Element::Storage scaled[kTile];
+  *result = {};
+  for (int64_t start = 0; start < count; start += kTile) {
+    const int64_t size = std::min(kTile, count - start);
+    for (int64_t i = 0; i < size; ++i) {
+      scaled[i] = Element::store(Element::load(x[start + i]) * scale[start + i]);
+    }
+    Magnitudes tile;
+    scan<Element>(scaled, size, &tile);
+    result->largest_finite = std::max(result->largest_finite, tile.largest_finite);
+    result->finite = result->finite && tile.finite;
+  }
+}
+
 void raise_to(std::atomic<uint32_t>& maximum, uint32_t value) {
   uint32_t seen = maximum;
   while (seen < value && !maximum.compare_exchange_weak(seen, value)) {
@@ -104,6 +123,25 @@ Amax amax_of_tensor(const Context& context, const MatrixView& x_NK) {
     for_ranges(context, x_NK.count(), kGrain, [&](int64_t begin, int64_t end) {
       Magnitudes magnitudes;
       vectorized<scan<Element>>(x + begin, end - begin, &magnitudes);
+      raise_to(largest_finite, magnitudes.largest_finite);
+      if (!magnitudes.finite) finite = false;
+    });
+    amax = {Element::of_magnitude(largest_finite), finite};
+  });
+  return amax;
+}
+
+Amax amax_of_scaled(const Context& context, const MatrixView& w_NK, const float* column_scale_K) {
+  Amax amax;
+  with_element(w_NK.dtype, [&](auto element) {
+    using Element = decltype(element);
+    const auto* w = static_cast<const typename Element::Storage*>(w_NK.data);
+    std::atomic<uint32_t> largest_finite = 0;
+    std::atomic<bool> finite = true;
+    for_row_pieces(context, w_NK.rows, w_NK.cols, [&](int64_t row, int64_t begin, int64_t end) {
+      Magnitudes magnitudes;
+      vectorized<scan_scaled<Element>>(w + begin, column_scale_K + (begin - row * w_NK.cols),
+                                       end - begin, &magnitudes);
       raise_to(largest_finite, magnitudes.largest_finite);
       if (!magnitudes.finite) finite = false;
     });

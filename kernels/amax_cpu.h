@@ -5,6 +5,7 @@
 namespace halftone::cpu {
 
 Amax amax_of_tensor(const Context& context, const MatrixView& x_NK);
+Amax amax_of_scaled(const Context& context, const MatrixView& w_NK, const float* column_scale_K);
 void amax_of_rows(const Context& context, const MatrixView& x_NK, float* amax_N);
 void amax_of_blocks(const Context& context, const MatrixView& w_NK, int64_t block, float* amax_NB);
 void amax_of_tiles(const Context& context, const MatrixView& w_NK, int64_t tile, float* amax);

@@ -29,24 +29,27 @@ __device__ Magnitudes reduce_block(Magnitudes mine) {
   return mine;
 }
 
+template <typename Element>
+__device__ void add_magnitude(typename Element::Storage value, Magnitudes& maxima) {
+  const uint32_t magnitude = Element::magnitude(value);
+  if (magnitude < Element::kInfinity) {
+    maxima.largest_finite = max(maxima.largest_finite, magnitude);
+  }
+  maxima.largest = max(maxima.largest, magnitude);
+}
+
 // The maxima of x[0, count), spread over `threads` threads of which this one is `thread`.
 template <typename Element>
 __device__ Magnitudes scan(const typename Element::Storage* x, int64_t count, int64_t thread,
                            int64_t threads, bool aligned) {
   Magnitudes result{0, 0};
-  const auto add = [&result](typename Element::Storage value) {
-    const uint32_t magnitude = Element::magnitude(value);
-    if (magnitude < Element::kInfinity) {
-      result.largest_finite = max(result.largest_finite, magnitude);
-    }
-    result.largest = max(result.largest, magnitude);
-  };
   const int64_t runs = count / kRun;
   for (int64_t i = thread; i < runs; i += threads) {
     const auto run = load_run<typename Element::Storage, kRun>(x + i * kRun, aligned);
-    for (int k = 0; k < kRun; ++k) add(run.v[k]);
+    for (int k = 0; k < kRun; ++k) add_magnitude<Element>(run.v[k], result);
   }
-  for (int64_t i = runs * kRun + thread; i < count; i += threads) add(x[i]);
+  for (int64_t i = runs * kRun + thread; i < count; i += threads)
+    add_magnitude<Element>(x[i], result);
   return result;
 }
 
@@ -56,6 +59,24 @@ __global__ void amax_tensor(const typename Element::Storage* x, int64_t count, b
   const int64_t thread = blockIdx.x * int64_t{kThreads} + threadIdx.x;
   const Magnitudes mine =
       reduce_block(scan<Element>(x, count, thread, int64_t{gridDim.x} * kThreads, aligned));
+  if (threadIdx.x == 0) {
+    atomicMax(&result->largest_finite, mine.largest_finite);
+    atomicMax(&result->largest, mine.largest);
+  }
+}
+
+template <typename Element>
+__global__ void amax_scaled(const typename Element::Storage* w, const float* column_scale,
+                            int64_t rows, int64_t cols, Magnitudes* result) {
+  Magnitudes maxima{0, 0};
+  for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
+    for (int64_t c = blockIdx.x * int64_t{kThreads} + threadIdx.x; c < cols;
+         c += int64_t{gridDim.x} * kThreads) {
+      const float scaled = Element::load(w[row * cols + c]) * column_scale[c];
+      add_magnitude<Element>(Element::store(scaled), maxima);
+    }
+  }
+  const Magnitudes mine = reduce_block(maxima);
   if (threadIdx.x == 0) {
     atomicMax(&result->largest_finite, mine.largest_finite);
     atomicMax(&result->largest, mine.largest);
@@ -150,32 +171,60 @@ class StreamScratch {
   void* data_ = nullptr;
 };
 
+// Runs fill(result, stream), which raises *result, and waits for what it found.
+template <typename Element, typename Fill>
+void find_maxima(const Context& context, const Fill& fill, float* value, bool* finite) {
+  const cudaStream_t stream = stream_of(context);
+  const StreamScratch scratch(stream);
+  check_cuda(cudaMemsetAsync(scratch.get(), 0, sizeof(Magnitudes), stream), "cudaMemsetAsync");
+  fill(scratch.get(), stream);
+  check_cuda(cudaGetLastError(), "amax");
+  Magnitudes result;
+  check_cuda(
+      cudaMemcpyAsync(&result, scratch.get(), sizeof(result), cudaMemcpyDeviceToHost, stream),
+      "cudaMemcpyAsync");
+  check_cuda(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
+  *value = Element::of_magnitude(result.largest_finite);
+  *finite = result.largest < Element::kInfinity;
+}
+
 }  // namespace
 
 void amax_of_tensor(const Context& context, const MatrixView& x_NK, float* value, bool* finite) {
   *value = 0.0f;
   *finite = true;
   if (x_NK.count() == 0) return;
-  const cudaStream_t stream = stream_of(context);
-  const StreamScratch scratch(stream);
-  check_cuda(cudaMemsetAsync(scratch.get(), 0, sizeof(Magnitudes), stream), "cudaMemsetAsync");
   with_element(x_NK.dtype, [&](auto type) {
     using Element = decltype(type);
     using Storage = typename Element::Storage;
     const auto* x = static_cast<const Storage*>(x_NK.data);
-    constexpr unsigned kMostBlocks =
-        2048;  // then a block has several runs, and few meet in atomics
-    const unsigned blocks = std::min(kMostBlocks, blocks_for(x_NK.count() / kRun + 1));
-    amax_tensor<Element><<<blocks, kThreads, 0, stream>>>(
-        x, x_NK.count(), is_aligned(x, alignof(Pack<Storage, kRun>)), scratch.get());
-    check_cuda(cudaGetLastError(), "amax_of_tensor");
-    Magnitudes result;
-    check_cuda(
-        cudaMemcpyAsync(&result, scratch.get(), sizeof(result), cudaMemcpyDeviceToHost, stream),
-        "cudaMemcpyAsync");
-    check_cuda(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
-    *value = Element::of_magnitude(result.largest_finite);
-    *finite = result.largest < Element::kInfinity;
+    const auto fill = [&](Magnitudes* result, cudaStream_t stream) {
+      // Then a block has several runs, and few meet in atomics.
+      constexpr unsigned kMostBlocks = 2048;
+      const unsigned blocks = std::min(kMostBlocks, blocks_for(x_NK.count() / kRun + 1));
+      amax_tensor<Element><<<blocks, kThreads, 0, stream>>>(
+          x, x_NK.count(), is_aligned(x, alignof(Pack<Storage, kRun>)), result);
+    };
+    find_maxima<Element>(context, fill, value, finite);
+  });
+}
+
+void amax_of_scaled(const Context& context, const MatrixView& w_NK, const float* column_scale_K,
+                    float* value, bool* finite) {
+  *value = 0.0f;
+  *finite = true;
+  if (w_NK.count() == 0) return;
+  with_element(w_NK.dtype, [&](auto type) {
+    using Element = decltype(type);
+    const auto fill = [&](Magnitudes* result, cudaStream_t stream) {
+      constexpr int64_t kMostBlocks = 2048;
+      const unsigned across = blocks_for(w_NK.cols);
+      const int64_t down = std::max<int64_t>(1, std::min(w_NK.rows, kMostBlocks / across));
+      amax_scaled<Element><<<dim3(across, static_cast<unsigned>(down)), kThreads, 0, stream>>>(
+          static_cast<const typename Element::Storage*>(w_NK.data), column_scale_K, w_NK.rows,
+          w_NK.cols, result);
+    };
+    find_maxima<Element>(context, fill, value, finite);
   });
 }
 

@@ -1,54 +1,23 @@
 #include "kernels/nvfp4_cpu.h"
 
 #include <algorithm>
-#include <bit>
-#include <cstring>
-#include <type_traits>
 
+#include "kernels/cpu_blocks.h"
 #include "kernels/cpu_loops.h"
 #include "kernels/nvfp4_elements.h"
 
 namespace halftone::cpu {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "two codes are packed as one integer");
-
-// Blocks that go through the stages together: their codes and scales stay in the first-level cache,
-// and each stage is a loop that vectorizes by itself.
-constexpr int64_t kBlocks = 64;
-
 template <typename Element, int64_t kBlock>
-float amax_of_block(const typename Element::Storage* x) {
-  using Bits = std::conditional_t<sizeof(typename Element::Storage) == 2, uint16_t, uint32_t>;
-  Bits largest = 0;
-  for (int64_t i = 0; i < kBlock; ++i) {
-    largest = std::max(largest, static_cast<Bits>(Element::magnitude(x[i])));
-  }
-  return Element::of_magnitude(largest);
-}
-
-// Sixteen neighbours in a vector of the compiler's: left to itself it vectorizes across the blocks,
-// which costs a transposition.
-typedef float Sixteen __attribute__((vector_size(64)));
-
-template <int64_t kBlock>
-void divide_blocks(float* values, const float* steps, int64_t blocks) {
-  for (int64_t i = 0; i < blocks * kBlock; i += 16) {
-    Sixteen run;
-    std::memcpy(&run, values + i, sizeof(run));
-    run /= steps[i / kBlock];
-    std::memcpy(values + i, &run, sizeof(run));
-  }
-}
-
-template <int64_t kBlock>
-void multiply_blocks(float* values, const float* steps, int64_t blocks) {
-  for (int64_t i = 0; i < blocks * kBlock; i += 16) {
-    Sixteen run;
-    std::memcpy(&run, values + i, sizeof(run));
-    run *= steps[i / kBlock];
-    std::memcpy(values + i, &run, sizeof(run));
-  }
+void encode(const typename Element::Storage* tile, int64_t blocks, const float* steps,
+            uint8_t* __restrict__ packed) {
+  float values[kBlocks * kBlock];
+  uint8_t codes[kBlocks * kBlock];
+  for (int64_t i = 0; i < blocks * kBlock; ++i) values[i] = Element::load(tile[i]);
+  divide_blocks<kBlock>(values, steps, blocks);
+  for (int64_t i = 0; i < blocks * kBlock; ++i) codes[i] = e2m1_of_float(values[i]);
+  pack_pairs(codes, blocks * kBlock / 2, packed);
 }
 
 template <typename Element, int64_t kBlock>
@@ -56,8 +25,6 @@ void quantize(const typename Element::Storage* w, int64_t blocks, float scale_2,
               uint8_t* __restrict__ packed, uint8_t* __restrict__ block_scales) {
   const float d = 6.0f * scale_2;
   float steps[kBlocks];
-  float values[kBlocks * kBlock];
-  uint8_t codes[kBlocks * kBlock];
   for (int64_t start = 0; start < blocks; start += kBlocks) {
     const int64_t size = std::min(kBlocks, blocks - start);
     const auto* tile = w + start * kBlock;
@@ -69,15 +36,19 @@ void quantize(const typename Element::Storage* w, int64_t blocks, float scale_2,
       block_scales[start + b] = code;
       steps[b] = float_of_e4m3(code) * scale_2;
     }
-    for (int64_t i = 0; i < size * kBlock; ++i) values[i] = Element::load(tile[i]);
-    divide_blocks<kBlock>(values, steps, size);
-    for (int64_t i = 0; i < size * kBlock; ++i) codes[i] = e2m1_of_float(values[i]);
-    uint8_t* const bytes = packed + start * kBlock / 2;
-    for (int64_t i = 0; i < size * kBlock / 2; ++i) {
-      uint16_t pair;  // even | odd << 8
-      std::memcpy(&pair, codes + 2 * i, sizeof(pair));
-      bytes[i] = static_cast<uint8_t>(pair | (pair >> 4));
-    }
+    encode<Element, kBlock>(tile, size, steps, packed + start * kBlock / 2);
+  }
+}
+
+template <typename Element, int64_t kBlock>
+void quantize_with_scales(const typename Element::Storage* w, int64_t blocks,
+                          const uint8_t* block_scales, float scale_2,
+                          uint8_t* __restrict__ packed) {
+  float steps[kBlocks];
+  for (int64_t start = 0; start < blocks; start += kBlocks) {
+    const int64_t size = std::min(kBlocks, blocks - start);
+    for (int64_t b = 0; b < size; ++b) steps[b] = float_of_e4m3(block_scales[start + b]) * scale_2;
+    encode<Element, kBlock>(w + start * kBlock, size, steps, packed + start * kBlock / 2);
   }
 }
 
@@ -90,11 +61,7 @@ void dequantize(const uint8_t* packed, const uint8_t* block_scales, int64_t bloc
   for (int64_t start = 0; start < blocks; start += kBlocks) {
     const int64_t size = std::min(kBlocks, blocks - start);
     for (int64_t b = 0; b < size; ++b) steps[b] = float_of_e4m3(block_scales[start + b]) * scale_2;
-    const uint8_t* const bytes = packed + start * kBlock / 2;
-    for (int64_t i = 0; i < size * kBlock / 2; ++i) {
-      codes[2 * i] = bytes[i] & 15u;
-      codes[2 * i + 1] = bytes[i] >> 4;
-    }
+    unpack_pairs(packed + start * kBlock / 2, size * kBlock / 2, codes);
     auto* const tile = w + start * kBlock;
     for (int64_t i = 0; i < size * kBlock; ++i) values[i] = float_of_e2m1(codes[i]);
     multiply_blocks<kBlock>(values, steps, size);
@@ -103,17 +70,24 @@ void dequantize(const uint8_t* packed, const uint8_t* block_scales, int64_t bloc
 }
 
 // x and y may be the same: a tile lies between them, so that the compiler need not ask.
-template <typename Element>
-void fake_quantize(const typename Element::Storage* x, int64_t blocks, float g,
-                   typename Element::Storage* y) {
-  constexpr int64_t kBlock = kNvfp4Activation;
+// column_scale may be null.
+template <typename Element, int64_t kBlock>
+void fake_quantize(const typename Element::Storage* x, const float* column_scale, int64_t blocks,
+                   float g, typename Element::Storage* y) {
   const float d = 6.0f * g;
   float steps[kBlocks];
   float values[kBlocks * kBlock];
+  typename Element::Storage scaled[kBlocks * kBlock];
   for (int64_t start = 0; start < blocks; start += kBlocks) {
     const int64_t size = std::min(kBlocks, blocks - start);
-    const auto* const from = x + start * kBlock;
-    auto* const to = y + start * kBlock;
+    const auto* from = x + start * kBlock;
+    if (column_scale != nullptr) {
+      const float* const factor = column_scale + start * kBlock;
+      for (int64_t i = 0; i < size * kBlock; ++i) {
+        scaled[i] = Element::store(Element::load(from[i]) * factor[i]);
+      }
+      from = scaled;
+    }
     for (int64_t b = 0; b < size; ++b) {
       steps[b] = amax_of_block<Element, kBlock>(from + b * kBlock);
     }
@@ -122,22 +96,31 @@ void fake_quantize(const typename Element::Storage* x, int64_t blocks, float g,
     divide_blocks<kBlock>(values, steps, size);
     for (int64_t i = 0; i < size * kBlock; ++i) values[i] = round_to_e2m1(values[i]);
     multiply_blocks<kBlock>(values, steps, size);
+    auto* const to = y + start * kBlock;
     for (int64_t i = 0; i < size * kBlock; ++i) to[i] = Element::store(values[i]);
   }
 }
 
 // A last block that is not full is padded with zeros.
-template <typename Element>
-void fake_quantize_row(const typename Element::Storage* x, int64_t cols, float g,
-                       typename Element::Storage* y) {
-  constexpr int64_t kBlock = kNvfp4Activation;
+template <typename Element, int64_t kBlock>
+void fake_quantize_row(const typename Element::Storage* x, const float* column_scale, int64_t cols,
+                       float g, typename Element::Storage* y) {
   const int64_t full = cols / kBlock;
-  vectorized<fake_quantize<Element>>(x, full, g, y);
+  vectorized<fake_quantize<Element, kBlock>>(x, column_scale, full, g, y);
   if (full * kBlock == cols) return;
   typename Element::Storage last[kBlock] = {};
+  float factors[kBlock] = {};
   std::copy(x + full * kBlock, x + cols, last);
-  fake_quantize<Element>(last, 1, g, last);
+  if (column_scale != nullptr) {
+    std::copy(column_scale + full * kBlock, column_scale + cols, factors);
+  }
+  fake_quantize<Element, kBlock>(last, column_scale != nullptr ? factors : nullptr, 1, g, last);
   std::copy(last, last + cols % kBlock, y + full * kBlock);
+}
+
+void static_scales(const float* block_amax, int64_t count, StaticNvfp4 scale,
+                   uint8_t* __restrict__ block_scales) {
+  for (int64_t i = 0; i < count; ++i) block_scales[i] = static_nvfp4_scale(block_amax[i], scale);
 }
 
 template <typename Element, int64_t kBlock>
@@ -151,12 +134,37 @@ void quantize_matrix(const Context& context, const MatrixView& w_NK, float scale
 }
 
 template <typename Element, int64_t kBlock>
+void quantize_matrix_with_scales(const Context& context, const MatrixView& w_NK,
+                                 const uint8_t* block_scales, float scale_2, uint8_t* packed) {
+  const auto* w = static_cast<const typename Element::Storage*>(w_NK.data);
+  for_ranges(context, w_NK.count() / kBlock, kGrain / kBlock, [&](int64_t begin, int64_t end) {
+    vectorized<quantize_with_scales<Element, kBlock>>(w + begin * kBlock, end - begin,
+                                                      block_scales + begin, scale_2,
+                                                      packed + begin * kBlock / 2);
+  });
+}
+
+template <typename Element, int64_t kBlock>
 void dequantize_matrix(const Context& context, const uint8_t* packed, const uint8_t* block_scales,
                        int64_t count, float scale_2, void* w_NK) {
   auto* w = static_cast<typename Element::Storage*>(w_NK);
   for_ranges(context, count / kBlock, kGrain / kBlock, [&](int64_t begin, int64_t end) {
     vectorized<dequantize<Element, kBlock>>(packed + begin * kBlock / 2, block_scales + begin,
                                             end - begin, scale_2, w + begin * kBlock);
+  });
+}
+
+template <typename Element, int64_t kBlock>
+void fake_quantize_matrix(const Context& context, const MatrixView& x_TK, const float* column_scale,
+                          float g, void* y_TK) {
+  const auto* x = static_cast<const typename Element::Storage*>(x_TK.data);
+  auto* y = static_cast<typename Element::Storage*>(y_TK);
+  const int64_t cols = x_TK.cols;
+  const int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, cols));
+  for_ranges(context, x_TK.rows, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      fake_quantize_row<Element, kBlock>(x + row * cols, column_scale, cols, g, y + row * cols);
+    }
   });
 }
 
@@ -174,6 +182,25 @@ void quantize_nvfp4(const Context& context, const MatrixView& w_NK, int block, f
   });
 }
 
+void quantize_nvfp4_with_scales(const Context& context, const MatrixView& w_NK, int block,
+                                const uint8_t* block_scales, float scale_2, uint8_t* packed) {
+  with_element(w_NK.dtype, [&](auto element) {
+    using Element = decltype(element);
+    if (block == 16) {
+      quantize_matrix_with_scales<Element, 16>(context, w_NK, block_scales, scale_2, packed);
+    } else {
+      quantize_matrix_with_scales<Element, 32>(context, w_NK, block_scales, scale_2, packed);
+    }
+  });
+}
+
+void static_nvfp4_scales(const Context& context, const float* block_amax, int64_t count,
+                         const StaticNvfp4& scale, uint8_t* block_scales) {
+  for_ranges(context, count, kGrain, [&](int64_t begin, int64_t end) {
+    vectorized<static_scales>(block_amax + begin, end - begin, scale, block_scales + begin);
+  });
+}
+
 void dequantize_nvfp4(const Context& context, const uint8_t* packed, const uint8_t* block_scales,
                       int64_t count, int block, float scale_2, DType dtype, void* w_NK) {
   with_element(dtype, [&](auto element) {
@@ -186,18 +213,15 @@ void dequantize_nvfp4(const Context& context, const uint8_t* packed, const uint8
   });
 }
 
-void fake_quantize_nvfp4(const Context& context, const MatrixView& x_TK, float g, void* y_TK) {
+void fake_quantize_nvfp4(const Context& context, const MatrixView& x_TK,
+                         const float* column_scale_K, int block, float g, void* y_TK) {
   with_element(x_TK.dtype, [&](auto element) {
     using Element = decltype(element);
-    const auto* x = static_cast<const typename Element::Storage*>(x_TK.data);
-    auto* y = static_cast<typename Element::Storage*>(y_TK);
-    const int64_t cols = x_TK.cols;
-    const int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, cols));
-    for_ranges(context, x_TK.rows, grain, [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) {
-        fake_quantize_row<Element>(x + row * cols, cols, g, y + row * cols);
-      }
-    });
+    if (block == 16) {
+      fake_quantize_matrix<Element, 16>(context, x_TK, column_scale_K, g, y_TK);
+    } else {
+      fake_quantize_matrix<Element, 32>(context, x_TK, column_scale_K, g, y_TK);
+    }
   });
 }
 

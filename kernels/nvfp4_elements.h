@@ -1,10 +1,9 @@
 #pragma once
 
+#include "kernels/context.h"
 #include "kernels/numeric_types.h"
 
 namespace halftone {
-
-inline constexpr int64_t kNvfp4Activation = 16;  // an activation's block, whatever the weight's is
 
 // The e4m3 code of a block's scale, d = fp32(6 * scale_2) (formats-and-hf-export.md, 2.9). A NaN in
 // the block gives NaN.
@@ -15,7 +14,25 @@ HALFTONE_HOST_DEVICE inline uint8_t nvfp4_block_scale(float amax_of_block, float
   return e4m3_of_float(above > 448.0f ? 448.0f : above);
 }
 
-// The step of a block of an activation, d = fp32(6 * g) (calibration.md, 3.3).
+// What the block scales of the static kind have in common (formats-and-hf-export.md, 2.10).
+struct StaticNvfp4 {
+  float g6;     // fp32(global amax) / 6
+  float m;      // 448, or 256 for four-over-six
+  float sixth;  // fp32(1 / 6)
+  Numerics numerics;
+};
+
+// A block with amax 0 counts as one with amax 6.
+HALFTONE_HOST_DEVICE inline uint8_t static_nvfp4_scale(float amax_of_block,
+                                                       const StaticNvfp4& scale) {
+  const float ps =
+      scale.numerics == Numerics::kCpu ? amax_of_block / 6.0f : amax_of_block * scale.sixth;
+  const float v = (ps == 0.0f ? 1.0f : ps) * scale.m / scale.g6;
+  const float above = v < 0x1p-9f ? 0x1p-9f : v;
+  return e4m3_of_float(above > 448.0f ? 448.0f : above);
+}
+
+// The step of a dynamic block in fake quantization, d = fp32(6 * g) (calibration.md, 3.3).
 HALFTONE_HOST_DEVICE inline float fake_nvfp4_step(float amax_of_block, float d, float g) {
   const float quotient = amax_of_block / d;
   const float bounded = quotient > 448.0f ? 448.0f : quotient;
