@@ -139,7 +139,7 @@ void choose_awq_clips(const StageRun& run, const AlgorithmSpec& spec, const Capt
     const at::Tensor best =
         best_ratios(losses_of(run, spec, inputs, solution.linears[i], i, ratios), ratios);
     choices[i][kRatio] =
-        clips_blocks(run.format(i)) ? best.view({run.stage.linears[i].out, -1}) : best.view({});
+        clips_blocks(run.format(i)) ? best.view({run.stage.linears[i].out, -1}) : best.squeeze(0);
   }
 }
 
