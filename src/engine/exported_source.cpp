@@ -7,6 +7,7 @@
 #include "core/log.h"
 #include "engine/weight_source.h"
 #include "export/hf_layout.h"
+#include "formats/codecs.h"
 #include "formats/quant_algo.h"
 #include "formats/tensor_bridge.h"
 #include "kernels/scale.h"
@@ -57,9 +58,10 @@ StoredQuantization read_quantization(const Checkpoint& checkpoint) {
   const Json& config = checkpoint.config().at("quantization_config");
   if (!config.is_object()) throw InputError(source + ": 'quantization_config' must be an object");
   const auto method = json_member_or<std::string>(config, "quant_method", "", source);
+  if (method == "bitsandbytes") return {{"NF4", 0}, {}, {}};
   if (method != "modelopt") {
-    throw InputError(
-        concat(source, ": quant_method '", method, "' cannot be read yet; supported: modelopt"));
+    throw InputError(concat(source, ": quant_method '", method,
+                            "' cannot be read yet; supported: modelopt, bitsandbytes (NF4)"));
   }
   StoredQuantization stored;
   stored.uniform = {json_member_or<std::string>(config, "quant_algo", "", source),
@@ -111,6 +113,7 @@ class ExportedSource : public WeightSource {
     const auto has = [&](const std::string& suffix) {
       return checkpoint_.has(linear.name + "." + suffix);
     };
+    if (stored.uniform.algo == "NF4") return nf4_format_of(linear);
     if (!has("weight_scale")) return {};
     const auto layer = stored.layers.find(linear.name);
     const auto& entry = layer != stored.layers.end() ? layer->second : stored.uniform;
@@ -125,6 +128,14 @@ class ExportedSource : public WeightSource {
       if (a.shape.size() == 2) found.low_rank = a.shape[0];
     }
     return found;
+  }
+
+  LinearFormat nf4_format_of(const LinearSite& linear) const {
+    LinearFormat format;
+    const std::string state = linear.name + "." + kNf4State;
+    if (!checkpoint_.has(state)) return format;
+    format.codec = make_nf4_codec(checkpoint_.info(state).count());
+    return format;
   }
 
   void plan_stage(const StageSpec& stage, const StoredQuantization& stored) {
@@ -194,7 +205,7 @@ class ExportedSource : public WeightSource {
     PackedLinear packed;
     for (const TensorSpec& spec : stored_tensors(format, linear.out, linear.in, dtype_)) {
       packed[spec.name] = loaded.tensor(linear.name + "." + spec.name);
-      if (spec.dtype == DType::kF32) check_scales(spec.name, linear, packed[spec.name]);
+      if (spec.dtype == DType::kF32 && spec.name.find("_scale") != std::string::npos) check_scales(spec.name, linear, packed[spec.name]);
     }
     const auto placed = [&](const char* name) {
       const auto found = packed.find(name);
