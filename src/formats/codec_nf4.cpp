@@ -203,13 +203,15 @@ class Nf4Codec : public Codec {
     const auto* text = reinterpret_cast<const char*>(host.const_data_ptr<uint8_t>());
     const std::string source = "quant_state.bitsandbytes__nf4";
     const Json json = parse_json(std::string(text, static_cast<size_t>(host.numel())), source);
-    const auto shape = json_member<std::vector<int64_t>>(json, "shape", source);
-    if (shape.size() != 2 || shape[0] < 1 || shape[1] < 1 ||
+    const auto found = json.find("shape");
+    const bool matrix = found != json.end() && found->is_array() && found->size() == 2 &&
+                        (*found)[0].is_number_unsigned() && (*found)[1].is_number_unsigned();
+    if (!matrix ||
         json_member<int64_t>(json, "blocksize", source) != kBlock ||
         json_member<int64_t>(json, "nested_blocksize", source) != kScaleBlock) {
       throw InputError(source + ": only 2-D weights in blocks of 64 with nested blocks of 256");
     }
-    return {shape[0], shape[1],
+    return {(*found)[0].get<int64_t>(), (*found)[1].get<int64_t>(),
             static_cast<float>(json_member<double>(json, "nested_offset", source))};
   }
 

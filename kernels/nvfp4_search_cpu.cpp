@@ -1,0 +1,115 @@
+#include "kernels/nvfp4_search_cpu.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "kernels/cpu_loops.h"
+
+namespace halftone::cpu {
+namespace {
+
+// Sixteen blocks are searched together, one in each lane of a vector: they are those of the same
+// columns in sixteen rows, so that they share a Hessian.
+constexpr int kLanes = 16;
+
+struct Lanes {
+  float v[kLanes];
+};
+
+// w[c] is column c of all lanes; dw likewise.
+void subtract(const Lanes* w, const Lanes& step, Lanes* dw) {
+  for (int c = 0; c < kSearchBlock; ++c) {
+    for (int l = 0; l < kLanes; ++l) dw[c].v[l] = static_nvfp4_error(w[c].v[l], step.v[l]);
+  }
+}
+
+void sum_of_squares(const Lanes* dw, Lanes* error) {
+  *error = {};
+  for (int c = 0; c < kSearchBlock; ++c) {
+    for (int l = 0; l < kLanes; ++l) error->v[l] += dw[c].v[l] * dw[c].v[l];
+  }
+}
+
+void quadratic_form(const Lanes* dw, const float* hessian, Lanes* error) {
+  *error = {};
+  for (int i = 0; i < kSearchBlock; ++i) {
+    Lanes product = {};
+    for (int j = 0; j < kSearchBlock; ++j) {
+      const float h = hessian[i * kSearchBlock + j];
+      for (int l = 0; l < kLanes; ++l) product.v[l] += h * dw[j].v[l];
+    }
+    for (int l = 0; l < kLanes; ++l) error->v[l] += dw[i].v[l] * product.v[l];
+  }
+}
+
+// base: what the candidates are multiplied by; hessian is that of these columns or null.
+void search_lanes(const Lanes* w, const Lanes* base, const Nvfp4Search* search,
+                  const float* hessian, Lanes* best_amax) {
+  Lanes least;
+  for (int l = 0; l < kLanes; ++l) {
+    least.v[l] = std::numeric_limits<float>::infinity();
+    best_amax->v[l] = base->v[l] * search->candidates[0];
+  }
+  for (int64_t i = 0; i < search->count; ++i) {
+    Lanes amax;
+    Lanes step;
+    for (int l = 0; l < kLanes; ++l) {
+      amax.v[l] = base->v[l] * search->candidates[i];
+      step.v[l] = static_nvfp4_step(amax.v[l], *search);
+    }
+    Lanes dw[kSearchBlock];
+    subtract(w, step, dw);
+    Lanes error;
+    if (hessian != nullptr) {
+      quadratic_form(dw, hessian, &error);
+    } else {
+      sum_of_squares(dw, &error);
+    }
+    for (int l = 0; l < kLanes; ++l) {
+      const bool better = error.v[l] < least.v[l];
+      least.v[l] = better ? error.v[l] : least.v[l];
+      best_amax->v[l] = better ? amax.v[l] : best_amax->v[l];
+    }
+  }
+}
+
+// The blocks of columns [16 * column, 16 * column + 16) in `rows` <= kLanes rows from `first`.
+template <typename Element>
+void search_group(const typename Element::Storage* w, int64_t first, int rows, int64_t column,
+                  int64_t columns, const Nvfp4Search& search, float* best_amax) {
+  Lanes values[kSearchBlock] = {};
+  Lanes base = {};
+  for (int l = 0; l < rows; ++l) {
+    const int64_t block = (first + l) * columns + column;
+    base.v[l] = search.block_amax != nullptr ? search.block_amax[block] : search.global_amax;
+    for (int c = 0; c < kSearchBlock; ++c) {
+      values[c].v[l] = Element::load(w[block * kSearchBlock + c]);
+    }
+  }
+  const float* const hessian =
+      search.hessian != nullptr ? search.hessian + column * kSearchBlock * kSearchBlock : nullptr;
+  Lanes best;
+  vectorized<search_lanes>(&values[0], &base, &search, hessian, &best);
+  for (int l = 0; l < rows; ++l) best_amax[(first + l) * columns + column] = best.v[l];
+}
+
+}  // namespace
+
+void search_nvfp4_blocks(const Context& context, const MatrixView& w_NK, const Nvfp4Search& search,
+                         float* best_amax) {
+  const int64_t columns = w_NK.cols / kSearchBlock;
+  const int64_t groups = (w_NK.rows + kLanes - 1) / kLanes * columns;
+  with_element(w_NK.dtype, [&](auto element) {
+    using Element = decltype(element);
+    const auto* w = static_cast<const typename Element::Storage*>(w_NK.data);
+    for_ranges(context, groups, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t group = begin; group < end; ++group) {
+        const int64_t first = group / columns * kLanes;
+        const int rows = static_cast<int>(std::min<int64_t>(kLanes, w_NK.rows - first));
+        search_group<Element>(w, first, rows, group % columns, columns, search, best_amax);
+      }
+    });
+  });
+}
+
+}  // namespace halftone::cpu
