@@ -8,7 +8,7 @@
 #include "kernels/fp8.h"
 #include "kernels/int8.h"
 #include "kernels/nvfp4.h"
-#include "tests/kernels/reference_operations.h"
+#include "tests/kernels/all_operations.h"
 
 // For every operation: GB/s of bytes read and written, the percentage of a plain copy's GB/s on the
 // same machine in the same run, and the number of wrong bytes against tests/kernels/reference.h.
@@ -112,7 +112,7 @@ class Suite {
   std::shared_ptr<void> device_w_, device_y_, codes_, out_, block_scales_, row_scales_, row_amaxes_;
 };
 
-// testing::every_operation's memory on a machine.
+// testing::all_operations' memory on a machine.
 class MachineMemory {
  public:
   struct Buffer {
@@ -170,8 +170,8 @@ void measure(benchmark::State& state, Machine& machine, const Operation& operati
 void add_benchmarks(Machine& machine, DType dtype) {
   const Matrix sample = testing::random_matrix(dtype, 64, 1024, 2, true);
   MachineMemory memory(machine);
-  const Results found = testing::every_operation(memory, machine.context(), sample);
-  const Results expected = testing::ReferenceOperations(sample).run();
+  const Results found = testing::all_operations(memory, machine.context(), sample);
+  const Results expected = testing::all_references(sample);
   const auto suite = std::make_shared<Suite>(machine, dtype);
   const auto copy_speed = std::make_shared<double>(0.0);  // copy is the first to run
   for (const Operation& operation : suite->operations()) {
