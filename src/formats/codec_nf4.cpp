@@ -168,8 +168,8 @@ class Nf4Codec : public Codec {
                           packed.at("weight.nested_quant_map").cpu(), state.offset)
             .to(bytes.device());
     const at::Tensor table = packed.at("weight.quant_map").to(bytes.device());
+    check_counts(bytes, absmax, state);
     at::Tensor w_NK = at::empty({state.out, state.in}, bytes.options().dtype(dtype));
-    check_counts(bytes, absmax, w_NK);
     dequantize_nf4(context_of(bytes, pool), bytes.const_data_ptr<uint8_t>(),
                    absmax.const_data_ptr<float>(), kBlock, table.const_data_ptr<float>(),
                    w_NK.numel(), dtype_of(dtype), w_NK.mutable_data_ptr());
@@ -215,9 +215,11 @@ class Nf4Codec : public Codec {
             static_cast<float>(json_member<double>(json, "nested_offset", source))};
   }
 
-  static void check_counts(const at::Tensor& bytes, const at::Tensor& absmax,
-                           const at::Tensor& w_NK) {
-    if (bytes.numel() * 2 == w_NK.numel() && absmax.numel() * kBlock == w_NK.numel()) return;
+  static void check_counts(const at::Tensor& bytes, const at::Tensor& absmax, const State& state) {
+    const int64_t count = bytes.numel() * 2;
+    const bool fits = state.in > 0 && count % state.in == 0 && state.out == count / state.in &&
+                      absmax.numel() * kBlock == count;
+    if (fits) return;
     throw InputError("quant_state.bitsandbytes__nf4: the shape is not that of the stored bytes");
   }
 
