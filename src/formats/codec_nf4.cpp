@@ -94,7 +94,7 @@ NestedScales quantize_scales(const at::Tensor& absmax, const at::Tensor& map) {
     for (int64_t i = begin; i < end; ++i) most = std::max(most, std::abs(values[i]));
     largest[begin / kScaleBlock] = most;
     for (int64_t i = begin; i < end; ++i) {
-      codes[i] = nearest_code(map.const_data_ptr<float>(), most > 0.0f ? values[i] / most : 0.0f);
+      codes[i] = nearest_code(map.const_data_ptr<float>(), most > 0.0f ? values[i] * (1.0f / most) : 0.0f);
     }
   }
   return nested;
