@@ -35,6 +35,25 @@ void scan(const typename Element::Storage* x, int64_t count, Magnitudes* result)
   result->finite = lowest == kZero;
 }
 
+// Of T(x * scale), in tiles that stay in the cache.
+template <typename Element>
+void scan_scaled(const typename Element::Storage* x, const float* scale, int64_t count,
+                 Magnitudes* result) {
+  constexpr int64_t kTile = 1024;
+  typename Element::Storage scaled[kTile];
+  *result = {};
+  for (int64_t start = 0; start < count; start += kTile) {
+    const int64_t size = std::min(kTile, count - start);
+    for (int64_t i = 0; i < size; ++i) {
+      scaled[i] = Element::store(Element::load(x[start + i]) * scale[start + i]);
+    }
+    Magnitudes tile;
+    scan<Element>(scaled, size, &tile);
+    result->largest_finite = std::max(result->largest_finite, tile.largest_finite);
+    result->finite = result->finite && tile.finite;
+  }
+}
+
 template <typename Element>
 float amax_of_run(const typename Element::Storage* x, int64_t count) {
   Magnitudes magnitudes;
@@ -83,25 +102,6 @@ void columns(const typename Element::Storage* x, int64_t rows, int64_t cols,
       const Bits finite = magnitude < Element::kInfinity ? magnitude : Bits{0};
       highest_K[c] = std::max(highest_K[c], finite);
     }
-  }
-}
-
-// Of T(x * scale), in tiles that stay in the cache.
-template <typename Element>
-void scan_scaled(const typename Element::Storage* x, const float* scale, int64_t count,
-                 Magnitudes* result) {
-  constexpr int64_t kTile = 1024;
-  typename Element::Storage scaled[kTile];
-  *result = {};
-  for (int64_t start = 0; start < count; start += kTile) {
-    const int64_t size = std::min(kTile, count - start);
-    for (int64_t i = 0; i < size; ++i) {
-      scaled[i] = Element::store(Element::load(x[start + i]) * scale[start + i]);
-    }
-    Magnitudes tile;
-    scan<Element>(scaled, size, &tile);
-    result->largest_finite = std::max(result->largest_finite, tile.largest_finite);
-    result->finite = result->finite && tile.finite;
   }
 }
 

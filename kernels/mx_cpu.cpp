@@ -117,8 +117,8 @@ void fake_quantize(const typename Element::Storage* x, int64_t blocks,
 
 // A last block that is not full is padded with zeros.
 template <typename Format, typename Element>
-void fake_quantize_row(const typename Element::Storage* x, int64_t cols,
-                       typename Element::Storage* y) {
+void fake_quantize_piece(const typename Element::Storage* x, int64_t cols,
+                         typename Element::Storage* y) {
   const int64_t full = cols / kMxBlock;
   vectorized<fake_quantize<Format, Element>>(x, full, y);
   if (full * kMxBlock == cols) return;
@@ -135,11 +135,11 @@ void fake_quantize_matrix(const Context& context, const MatrixView& x_TK, void* 
     const auto* x = static_cast<const typename Element::Storage*>(x_TK.data);
     auto* y = static_cast<typename Element::Storage*>(y_TK);
     const int64_t cols = x_TK.cols;
-    const int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, cols));
-    for_ranges(context, x_TK.rows, grain, [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) {
-        fake_quantize_row<Format, Element>(x + row * cols, cols, y + row * cols);
-      }
+    for_block_pieces(context, x_TK.rows, cols, kMxBlock, [&](const BlockPiece& piece) {
+      const int64_t column = piece.begin * kMxBlock;
+      const int64_t at = piece.row * cols + column;
+      fake_quantize_piece<Format, Element>(x + at, std::min(piece.end * kMxBlock, cols) - column,
+                                           y + at);
     });
   });
 }

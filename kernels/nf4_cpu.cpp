@@ -56,7 +56,7 @@ void quantize_all(const Context& context, const MatrixView& w_NK, int64_t block,
   const int64_t count = w_NK.count();
   float choices[kNf4Entries];
   for (int i = 0; i < kNf4Entries; ++i) choices[i] = Way::prepare(table, i);
-  const int64_t blocks = (count + block - 1) / block;
+  const int64_t blocks = blocks_in(count, block);
   const int64_t grain = std::max<int64_t>(1, kGrain / block);
   for_ranges(context, blocks, grain, [&](int64_t begin, int64_t end) {
     const float* const chosen_from = choices;
@@ -95,7 +95,7 @@ void quantize_nf4_in_own_type(const Context& context, const MatrixView& w, int64
 
 void dequantize_nf4(const Context& context, const uint8_t* packed, const float* absmax,
                     int64_t block, const float* table, int64_t count, DType dtype, void* w) {
-  const int64_t blocks = (count + block - 1) / block;
+  const int64_t blocks = blocks_in(count, block);
   const int64_t grain = std::max<int64_t>(1, kGrain / block);
   with_element(dtype, [&](auto element) {
     using Element = decltype(element);

@@ -5,17 +5,11 @@
 namespace halftone::cuda {
 namespace {
 
-constexpr int kWarp = 32;
-constexpr unsigned kAllLanes = 0xffffffffu;
-
 template <typename Element>
 __device__ float absmax_of(const typename Element::Storage* w, int64_t count, int lane) {
   uint32_t largest = 0;
   for (int64_t i = lane; i < count; i += kWarp) largest = max(largest, Element::magnitude(w[i]));
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
-    largest = max(largest, __shfl_xor_sync(kAllLanes, largest, offset));
-  }
-  return F32Element::store(Element::of_magnitude(largest));
+  return F32Element::store(Element::of_magnitude(max_of_warp(largest)));
 }
 
 // One warp has one block of elements.
@@ -64,7 +58,7 @@ template <typename Way, typename Element>
 void launch_quantize(const Context& context, const MatrixView& w, int64_t block, const float* table,
                      float* absmax, uint8_t* packed) {
   const int64_t blocks = (w.count() + block - 1) / block;
-  quantize<Way, Element><<<blocks_for(blocks * kWarp), kThreads, 0, stream_of(context)>>>(
+  quantize<Way, Element><<<blocks_for_warps(blocks), kThreads, 0, stream_of(context)>>>(
       static_cast<const typename Element::Storage*>(w.data), w.count(), block, table, absmax,
       packed);
 }

@@ -103,8 +103,8 @@ void fake_quantize(const typename Element::Storage* x, const float* column_scale
 
 // A last block that is not full is padded with zeros.
 template <typename Element, int64_t kBlock>
-void fake_quantize_row(const typename Element::Storage* x, const float* column_scale, int64_t cols,
-                       float g, typename Element::Storage* y) {
+void fake_quantize_piece(const typename Element::Storage* x, const float* column_scale,
+                         int64_t cols, float g, typename Element::Storage* y) {
   const int64_t full = cols / kBlock;
   vectorized<fake_quantize<Element, kBlock>>(x, column_scale, full, g, y);
   if (full * kBlock == cols) return;
@@ -160,11 +160,12 @@ void fake_quantize_matrix(const Context& context, const MatrixView& x_TK, const 
   const auto* x = static_cast<const typename Element::Storage*>(x_TK.data);
   auto* y = static_cast<typename Element::Storage*>(y_TK);
   const int64_t cols = x_TK.cols;
-  const int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, cols));
-  for_ranges(context, x_TK.rows, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      fake_quantize_row<Element, kBlock>(x + row * cols, column_scale, cols, g, y + row * cols);
-    }
+  for_block_pieces(context, x_TK.rows, cols, kBlock, [&](const BlockPiece& piece) {
+    const int64_t column = piece.begin * kBlock;
+    const int64_t at = piece.row * cols + column;
+    fake_quantize_piece<Element, kBlock>(x + at,
+                                         column_scale != nullptr ? column_scale + column : nullptr,
+                                         std::min(piece.end * kBlock, cols) - column, g, y + at);
   });
 }
 
