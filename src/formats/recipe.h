@@ -23,6 +23,9 @@ struct QuantizerRule {
   std::string source;
   int line = 0;
   bool built_in = false;
+
+  bool matches(const std::string& quantizer_name, const std::string& owner_class) const;
+  bool only_disables() const;
 };
 
 // What is quantized and how: a preset, a preset with a KV cache, a recipe or a user's file
@@ -62,7 +65,8 @@ Recipe parse_recipe(std::string_view yaml, const std::string& source, const fs::
 Recipe load_recipe_file(const fs::path& path);
 
 // A recipe by its built-in name ("general/ptq/nvfp4_default-kv_fp8" or only its last part), else a
-// file or folder; the suffix may be left out. Unknown ones are UsageErrors that suggest the nearest.
+// file or folder; the suffix may be left out. Unknown ones are UsageErrors that suggest the
+// nearest.
 Recipe load_recipe(const std::string& name_or_path);
 // The built-in recipes in order, without suffix.
 std::vector<std::string> recipe_names();
