@@ -47,8 +47,7 @@ TEST_P(BlockOperations, AreTheReferenceOnTinyAndHugeValues) {
 }
 
 TEST_P(BlockOperations, DoNotDependOnTheNumberOfThreads) {
-  for (const auto& [rows, cols] :
-       {std::pair<int64_t, int64_t>{1, 80000}, {513, 160}, {9, 33333}}) {
+  for (const auto& [rows, cols] : {std::pair<int64_t, int64_t>{1, 80000}, {513, 160}, {9, 33333}}) {
     const Matrix w = random_matrix(GetParam(), rows, cols, 3, true);
     const Results expected = on_cpu(w);
     for (const int threads : {2, 3}) {
