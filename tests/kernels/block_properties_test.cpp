@@ -6,6 +6,7 @@
 #include "kernels/mx_elements.h"
 #include "kernels/nf4.h"
 #include "kernels/nvfp4.h"
+#include "kernels/nvfp4_search.h"
 #include "tests/kernels/reference_blocks.h"
 #include "tests/kernels/support.h"
 
@@ -237,6 +238,25 @@ TEST(Nf4, BlocksOfZerosHaveTheCodeOfZeroAndAnOddCountEndsWithIt) {
     EXPECT_EQ(packed, (std::vector<uint8_t>{0x77, 0x77, 0x77, 0x77, 0xf7, 0x07}));
     EXPECT_EQ(absmax, (std::vector<float>{0.0f, 3.0f}));
   }
+}
+
+TEST(BlockChecks, WrongArgumentsAreProgrammersErrors) {
+  const Matrix w(DType::kF32, 1, 24);
+  std::vector<uint8_t> out(24);
+  std::vector<float> floats(24);
+  EXPECT_DEATH(quantize_nvfp4_with_scales({}, w.view(), 16, out.data(), 1.0f, out.data()),
+               "whole blocks");
+  EXPECT_DEATH(static_nvfp4_scales({}, floats.data(), 1, 0.0f, 448.0f, Numerics::kCpu, out.data()),
+               "positive finite global amax");
+  EXPECT_DEATH(static_nvfp4_scales({}, floats.data(), 1, 1.0f, 300.0f, Numerics::kCpu, out.data()),
+               "448 or 256");
+  EXPECT_DEATH(fake_quantize_nvfp4_scaled({}, w.view(), nullptr, 24, 1.0f, out.data()), "16 or 32");
+  EXPECT_DEATH(search_nvfp4_blocks({}, w.view(), nullptr, 1.0f, 448.0f, floats.data(), 1, true,
+                                   nullptr, floats.data()),
+               "whole blocks");
+  EXPECT_DEATH(quantize_mxfp4({}, w.view(), out.data(), out.data()), "whole blocks of 32");
+  EXPECT_DEATH(quantize_nf4({}, w.view(), 7, floats.data(), floats.data(), out.data()),
+               "whole bytes");
 }
 
 }  // namespace

@@ -171,7 +171,7 @@ TEST(GoldenBlocks, Nf4OfBitsandbytes) {
     const float value = static_cast<float>(37 * i % 101 - 50) * 0.3f;
     w.set(i, value / static_cast<float>(1 + i / 64));
   }
-  const std::vector<float> table = testing::BlockInputs(w).nf4_table;
+  const std::vector<float> table = testing::nf4_table();
   std::vector<float> absmax(3);
   std::vector<uint8_t> packed(75);
   quantize_nf4(kCpu, w.view(), 64, table.data(), absmax.data(), packed.data());

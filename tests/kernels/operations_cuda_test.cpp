@@ -1,20 +1,54 @@
 #include <gtest/gtest.h>
 
 #include "kernels/cuda_check.h"
-#include "tests/kernels/device_memory.h"
-#include "tests/kernels/reference_operations.h"
+#include "tests/kernels/all_operations.h"
 
 // The GPU against the CPU, byte for byte. The CPU is held against the reference elsewhere.
 namespace halftone {
 namespace {
 
-using testing::DeviceMemory;
+using testing::all_operations;
+using testing::Bytes;
 using testing::difference;
-using testing::every_operation;
 using testing::HostMemory;
 using testing::Matrix;
 using testing::random_matrix;
 using testing::Results;
+
+class DeviceMemory {
+ public:
+  // A skew of one element: addresses that do not allow wide loads.
+  struct Buffer {
+    explicit Buffer(size_t bytes, size_t skew) : memory(bytes + skew), offset(skew) {}
+    void* data() const { return static_cast<char*>(memory.data()) + offset; }
+    size_t size() const { return memory.size() - offset; }
+    CudaBuffer memory;
+    size_t offset;
+  };
+
+  DeviceMemory(const CudaStream& stream, size_t skew) : stream_(stream), skew_(skew) {}
+
+  std::shared_ptr<Buffer> make(size_t size) const { return std::make_shared<Buffer>(size, skew_); }
+
+  std::shared_ptr<Buffer> upload(const Bytes& bytes) const {
+    auto buffer = make(bytes.size());
+    check_cuda(cudaMemcpy(buffer->data(), bytes.data(), bytes.size(), cudaMemcpyHostToDevice),
+               "cudaMemcpy");
+    return buffer;
+  }
+
+  Bytes download(const std::shared_ptr<Buffer>& buffer) const {
+    stream_.synchronize();
+    Bytes bytes(buffer->size());
+    check_cuda(cudaMemcpy(bytes.data(), buffer->data(), bytes.size(), cudaMemcpyDeviceToHost),
+               "cudaMemcpy");
+    return bytes;
+  }
+
+ private:
+  const CudaStream& stream_;
+  size_t skew_;
+};
 
 class CudaOperations : public ::testing::TestWithParam<DType> {
  protected:
@@ -24,12 +58,12 @@ class CudaOperations : public ::testing::TestWithParam<DType> {
 
   static void expect_same(const Matrix& w) {
     HostMemory host;
-    const Results expected = every_operation(host, Context{}, w);
+    const Results expected = all_operations(host, Context{}, w);
     const CudaStream stream;
     for (const size_t skew : {size_t{0}, size_t{4}}) {
       DeviceMemory memory(stream, skew);
       const Context context{Device::kCuda, nullptr, stream.get()};
-      EXPECT_EQ(difference(every_operation(memory, context, w), expected), "")
+      EXPECT_EQ(difference(all_operations(memory, context, w), expected), "")
           << w.rows << "x" << w.cols << ", skew " << skew;
     }
   }
