@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/amax.h"
+#include "kernels/bench/block_suite.h"
 #include "kernels/bench/integer_suite.h"
 #include "kernels/bench/machine.h"
 #include "kernels/bench/operation.h"
@@ -178,14 +179,16 @@ void add_benchmarks(Machine& machine, DType dtype) {
   const auto suite = std::make_shared<Suite>(machine, dtype);
   const auto copy_speed = std::make_shared<double>(0.0);  // copy is the first to run
   const auto integers = std::make_shared<IntegerSuite>(machine, suite->weights(), suite->buffers());
+  const auto blocks = std::make_shared<BlockSuite>(machine, suite->weights(), suite->buffers());
   std::vector<Operation> operations = suite->operations();
   std::ranges::move(integers->operations(), std::back_inserter(operations));
+  std::ranges::move(blocks->operations(), std::back_inserter(operations));
   for (const Operation& operation : operations) {
     const int64_t wrong = wrong_bytes(found, expected, operation.name);
     const std::string name = operation.name + "/" + name_of(dtype) + "/" + machine.name();
     benchmark::RegisterBenchmark(
         name.c_str(),
-        [&machine, operation, copy_speed, wrong, suite, integers](benchmark::State& state) {
+        [&machine, operation, copy_speed, wrong, suite, integers, blocks](benchmark::State& state) {
           measure(state, machine, operation, copy_speed, wrong);
         })
         ->UseManualTime()

@@ -63,6 +63,7 @@ void run(const Options& options, const World* world) {
   for (const Recipe& recipe : recipes) check_recipe(recipe, stored, path);
 
   const std::unique_ptr<Model> model = open_model(checkpoint);
+  for (const Recipe& recipe : recipes) check_rules(options, *model, recipe, setup.speaks());
   check_output(out, model_dir, options.get_flag("overwrite"));
   const std::vector<Target> targets = make_targets(options, checkpoint, *model, recipes, out);
   make_parent(out, setup.speaks(), setup.cluster().control);

@@ -80,6 +80,7 @@ void run(const Options& options, const World* world) {
 
   const Checkpoint checkpoint(model_dir);
   const std::unique_ptr<Model> model = open_model(checkpoint);
+  for (const Recipe& recipe : recipes) check_rules(options, *model, recipe, speaks);
   check_output(out, model_dir, options.get_flag("overwrite"));
   const std::vector<Target> targets = make_targets(options, checkpoint, *model, recipes, out);
   if (speaks) {

@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "app/run_setup.h"
+#include "calibrate/quantizer_names.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "engine/summary.h"
@@ -41,7 +42,8 @@ void print_table(const QuantizeResult& result) {
 void add_target_options(Options& options) {
   options.text("model", "DIR", "", "the checkpoint: a Hugging Face folder");
   options.text("format", "NAME[,NAME]", "", "formats to write (halftone formats lists them)");
-  options.text("recipe", "FILE.yaml", "", "your own rules instead of --format");
+  options.text("recipe", "NAME|FILE.yaml", "", "a built-in recipe or your own instead of --format");
+  options.flag("strict", "a rule of your recipe that matches nothing is an error");
   options.text("kv-cache", "NAME", "none", "KV cache format (halftone formats lists them)");
 }
 
@@ -58,7 +60,7 @@ std::vector<Recipe> read_recipes(const Options& options) {
   const std::vector<std::string> names = split(options.get("format"));
   if (options.given("recipe")) {
     if (!names.empty()) throw UsageError("--format and --recipe exclude each other");
-    recipes.push_back(load_recipe_file(options.get("recipe")));
+    recipes.push_back(load_recipe(options.get("recipe")));
   } else if (names.empty()) {
     throw UsageError("--format (or --recipe) is missing; halftone formats lists the formats");
   }
@@ -99,6 +101,13 @@ void make_parent(const fs::path& out, bool speaks, Communicator& ranks) {
     }
   }
   ranks.barrier();
+}
+
+void check_rules(const Options& options, const Model& model, const Recipe& recipe, bool speaks) {
+  for (const UnmatchedRule& unmatched : unmatched_rules(recipe, quantizer_names(model))) {
+    if (options.get_flag("strict")) throw UsageError(unmatched.message);
+    if (speaks) log_warn(unmatched.message);
+  }
 }
 
 std::unique_ptr<Model> open_model(const Checkpoint& checkpoint) {

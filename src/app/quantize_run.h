@@ -25,6 +25,9 @@ fs::path without_trailing_slash(const std::string& path);
 void check_output(const fs::path& out, const fs::path& model, bool overwrite);
 void make_parent(const fs::path& out, bool speaks, Communicator& ranks);
 
+// User's rules that match no quantizer of the model: warnings, or with --strict a UsageError.
+void check_rules(const Options& options, const Model& model, const Recipe& recipe, bool speaks);
+
 // The model of an original checkpoint, its tensors checked; a quantized one is an InputError.
 std::unique_ptr<Model> open_model(const Checkpoint& checkpoint);
 // The targets of a run; several go into folders of their own below `out`.

@@ -59,7 +59,10 @@ AlgorithmMethod mse_method() {
 AlgorithmMethod local_hessian_method() {
   return {"local_hessian",
           "weight scales of least error on the layer's inputs",
-          {sweep(true),
+          {{"start_multiplier", "start", Type::kNumber, kLeast, 1000, 0.25, "smallest factor"},
+           {"stop_multiplier", "stop", Type::kNumber, kLeast, 1000, 4.0, "largest factor"},
+           {"step_size", "step", Type::kNumber, 1e-3, 1000, 0.1, "distance of the factors"},
+           sweep(true),
            {"block_size", "", Type::kInteger, 1, 65536, 16, "inputs that share one Hessian"},
            {"debug", "", Type::kFlag, 0, 0, false, "accepted without effect"},
            layerwise()}};
