@@ -89,6 +89,10 @@ class Nvfp4Codec : public Codec {
 
   at::Tensor candidate(const at::Tensor& w_NK, const at::Tensor& column_scale_K, float ratio,
                        ThreadPool* pool) const override {
+    // The fused kernel knows the usual second-level scale only.
+    if (options_.amax_divisor != kMaxNvfp4) {
+      return Codec::candidate(w_NK, column_scale_K, ratio, pool);
+    }
     const Context context = context_of(w_NK, pool);
     const float* columns =
         column_scale_K.defined() ? column_scale_K.const_data_ptr<float>() : nullptr;

@@ -50,8 +50,11 @@ void choose(const StageRun& run, const AlgorithmSpec& /*spec*/, const CapturedIn
 
 void apply(const StageRun& run, const AlgorithmSpec& spec, const Choices& choices,
            StageSolution& solution) {
-  // Without the weighing this is mse, which is also what a linear without tokens gets.
-  mse_algorithm().apply(run, spec, choices, solution);
+  // Without the weighing this is mse, which is also what a linear without tokens gets; the sweep
+  // over E4M3 values is the default here.
+  AlgorithmSpec search = spec;
+  if (!search.options.contains("fp8_scale_sweep")) search.options["fp8_scale_sweep"] = true;
+  mse_algorithm().apply(run, search, choices, solution);
   for (size_t i = 0; i < solution.linears.size(); ++i) {
     if (!run.format(i).quantized() || !fits(run.format(i))) continue;
     const auto hessian = choices[i].find(kHessian);
