@@ -111,7 +111,7 @@ std::string mutated(std::string text, std::mt19937& random) {
                                         "enable",
                                         "layerwise: ",
                                         "99999999999999999999"};
-  for (size_t edits = 1 + below(4); edits > 0; --edits) {
+  for (size_t edits = 1 + below(3); edits > 0; --edits) {
     const size_t at = below(text.size());
     const size_t length = below(20);
     switch (below(5)) {
@@ -161,8 +161,8 @@ TEST(HostileRecipes, MutatedFilesAreReadOrRefused) {
       ++refused;
     }
   }
-  EXPECT_GT(read, 400);
-  EXPECT_GT(refused, 400);
+  EXPECT_GT(read, 100);
+  EXPECT_GT(refused, 1000);
 }
 
 }  // namespace
