@@ -10,7 +10,6 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/text_distance.h"
-#include "formats/recipe_imports.h"
 
 namespace halftone {
 namespace {

@@ -6,8 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "core/files.h"
-#include "core/json.h"
+#include "formats/recipe_files.h"
 
 namespace halftone {
 
@@ -60,15 +59,6 @@ struct YamlEntry {
   YamlValue value;
 };
 
-// A YAML text and where it comes from.
-struct RecipeFile {
-  std::string identity;  // the same for the same file; may be empty
-  std::string source;    // for messages
-  std::string text;
-  fs::path directory;  // where its imports are looked up; empty: nowhere
-  bool built_in = false;
-};
-
 // Reads a recipe file: one document, or the imports in a first and the body in a second one.
 //   imports: {alias: path}         files inside the program, else beside the importing file
 //   {$import: alias, key: value}   in a map: the import's keys, then the map's own, which win;
@@ -76,10 +66,5 @@ struct RecipeFile {
 //   - $import: alias               in a list: a list is spliced in, anything else is one element
 // Cycles, missing files, and more than the limits in recipe_document.cpp are UsageErrors.
 YamlValue read_recipe_document(const RecipeFile& file);
-
-// A file on disk; none, one that is too large or no regular file is a UsageError.
-RecipeFile recipe_file_at(const fs::path& path);
-// One inside the program, e.g. "units/fp8.yaml".
-RecipeFile built_in_recipe_file(std::string_view name);
 
 }  // namespace halftone

@@ -1,8 +1,8 @@
-// Where the texts of recipes and their imports come from.
+#include "formats/recipe_files.h"
+
 #include "core/embedded.h"
 #include "core/error.h"
 #include "core/log.h"
-#include "formats/recipe_imports.h"
 
 namespace halftone {
 namespace {

@@ -44,6 +44,52 @@ Recipe read_built_in(std::string_view folder, const std::string& name) {
   return read_recipe(read_recipe_document(built_in_recipe_file(concat(folder, name, kSuffix))));
 }
 
+// The presets' files; a KV cache's begin with "kv_".
+std::vector<std::string> preset_files(const std::string& kind) {
+  std::vector<std::string> files = names_in(kFormats);
+  std::erase_if(files, [&](const std::string& name) {
+    return name.starts_with(kKvPrefix) != (kind == "kv_cache");
+  });
+  return files;
+}
+
+Recipe read_preset(const std::string& file) {
+  Recipe preset = read_built_in(kFormats, file);
+  preset.name = file.starts_with(kKvPrefix) ? file.substr(kKvPrefix.size()) : file;
+  return preset;
+}
+
+// Without repetition.
+std::vector<std::string> names_of(const Recipe& preset) {
+  std::vector<std::string> names{preset.name};
+  for (const std::string& alias : preset.aliases) names.push_back(alias);
+  names.push_back(preset.preset);
+  std::vector<std::string> unique;
+  for (const std::string& name : names) {
+    if (std::find(unique.begin(), unique.end(), name) == unique.end()) unique.push_back(name);
+  }
+  return unique;
+}
+
+[[noreturn]] void fail_unknown(const std::string& name, const std::string& kind) {
+  const bool kv = kind == "kv_cache";
+  for (const NotShipped& other : kNotShipped) {
+    if (!kv && name == other.name) {
+      throw UsageError(concat("the format '", name, "' is not supported: ", other.why));
+    }
+  }
+  std::vector<std::string> known;
+  std::string list;
+  for (const Recipe& preset : all_presets(kind)) {
+    for (const std::string& one : names_of(preset)) {
+      known.push_back(one);
+      list += (list.empty() ? "" : ", ") + one;
+    }
+  }
+  throw UsageError(concat("unknown ", kv ? "KV cache format" : "format", " '", name, "'",
+                          nearest_hint(name, known), "; supported: ", list));
+}
+
 std::string without_suffix(const std::string& name) {
   for (const std::string_view suffix : {".yaml", ".yml"}) {
     if (name.ends_with(suffix)) return name.substr(0, name.size() - suffix.size());
@@ -116,35 +162,19 @@ Recipe load_recipe(const std::string& name_or_path) {
 
 std::vector<Recipe> all_presets(const std::string& kind) {
   std::vector<Recipe> presets;
-  for (const std::string& name : names_in(kFormats)) {
-    const bool kv = name.starts_with(kKvPrefix);
-    if (kv != (kind == "kv_cache")) continue;
-    presets.push_back(read_built_in(kFormats, name));
-    presets.back().name = kv ? name.substr(kKvPrefix.size()) : name;
-  }
+  for (const std::string& file : preset_files(kind)) presets.push_back(read_preset(file));
   return presets;
 }
 
 Recipe load_preset(const std::string& name, const std::string& kind) {
-  const bool kv = kind == "kv_cache";
-  std::vector<std::string> known;
+  const std::vector<std::string> files = preset_files(kind);
+  const std::string file = kind == "kv_cache" ? concat(kKvPrefix, name) : name;
+  if (std::find(files.begin(), files.end(), file) != files.end()) return read_preset(file);
   for (Recipe& preset : all_presets(kind)) {
-    std::vector<std::string> names = preset.aliases;
-    names.insert(names.begin(), {preset.name, preset.preset});
+    const std::vector<std::string> names = names_of(preset);
     if (std::find(names.begin(), names.end(), name) != names.end()) return std::move(preset);
-    for (const std::string& one : names) {
-      if (std::find(known.begin(), known.end(), one) == known.end()) known.push_back(one);
-    }
   }
-  for (const NotShipped& other : kNotShipped) {
-    if (!kv && name == other.name) {
-      throw UsageError(concat("the format '", name, "' is not supported: ", other.why));
-    }
-  }
-  std::string list;
-  for (const std::string& one : known) list += (list.empty() ? "" : ", ") + one;
-  throw UsageError(concat("unknown ", kv ? "KV cache format" : "format", " '", name, "'",
-                          nearest_hint(name, known), "; supported: ", list));
+  fail_unknown(name, kind);
 }
 
 void add_kv_cache(Recipe& recipe, const std::string& kv_cache) {

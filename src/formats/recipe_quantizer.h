@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "core/json.h"
 #include "formats/quantizer.h"
 #include "formats/recipe_document.h"
 
