@@ -52,6 +52,7 @@ void dequantize_int8_rows(const Context& context, const int8_t* codes_NK, int64_
 }
 
 void fake_quantize_int8(const Context& context, const MatrixView& x_TK, float amax, void* y_TK) {
+  if (x_TK.count() == 0) return;
   if (is_no_amax(amax)) {
     check_cuda(cudaMemsetAsync(y_TK, 0, static_cast<size_t>(x_TK.bytes()), stream_of(context)),
                "cudaMemsetAsync");

@@ -8,8 +8,7 @@
 namespace halftone::cpu {
 namespace {
 
-// Sixteen blocks are searched together, one in each lane of a vector: they are those of the same
-// columns in sixteen rows, so that they share a Hessian.
+// Sixteen blocks are searched together, one in each lane of a vector.
 constexpr int kLanes = 16;
 
 struct Lanes {
@@ -73,24 +72,41 @@ void search_lanes(const Lanes* w, const Lanes* base, const Nvfp4Search* search,
   }
 }
 
-// The blocks of columns [16 * column, 16 * column + 16) in `rows` <= kLanes rows from `first`.
+// The blocks first, first + stride, ... that the lanes of a group have.
+struct Group {
+  int64_t first;
+  int64_t stride;
+  int lanes;
+};
+
+// Of one column of blocks in sixteen rows if there is a Hessian, which they share, else simply
+// sixteen neighbours.
+Group group_of(int64_t group, int64_t rows, int64_t columns, bool by_column) {
+  const int64_t start = by_column ? group / columns * kLanes : group * kLanes;
+  const int64_t size = by_column ? rows : rows * columns;
+  const auto lanes = static_cast<int>(std::min<int64_t>(kLanes, size - start));
+  return by_column ? Group{start * columns + group % columns, columns, lanes}
+                   : Group{start, 1, lanes};
+}
+
 template <typename Element>
-void search_group(const typename Element::Storage* w, int64_t first, int rows, int64_t column,
-                  int64_t columns, const Nvfp4Search& search, float* best_amax) {
+void search_group(const typename Element::Storage* w, const Group& group, int64_t columns,
+                  const Nvfp4Search& search, float* best_amax) {
   Lanes values[kSearchBlock] = {};
   Lanes base = {};
-  for (int l = 0; l < rows; ++l) {
-    const int64_t block = (first + l) * columns + column;
+  for (int l = 0; l < group.lanes; ++l) {
+    const int64_t block = group.first + l * group.stride;
     base.v[l] = search.block_amax != nullptr ? search.block_amax[block] : search.global_amax;
     for (int c = 0; c < kSearchBlock; ++c) {
       values[c].v[l] = Element::load(w[block * kSearchBlock + c]);
     }
   }
+  const int64_t column = group.first % columns;
   const float* const hessian =
       search.hessian != nullptr ? search.hessian + column * kSearchBlock * kSearchBlock : nullptr;
   Lanes best;
   vectorized<search_lanes>(&values[0], &base, &search, hessian, &best);
-  for (int l = 0; l < rows; ++l) best_amax[(first + l) * columns + column] = best.v[l];
+  for (int l = 0; l < group.lanes; ++l) best_amax[group.first + l * group.stride] = best.v[l];
 }
 
 }  // namespace
@@ -98,15 +114,16 @@ void search_group(const typename Element::Storage* w, int64_t first, int rows, i
 void search_nvfp4_blocks(const Context& context, const MatrixView& w_NK, const Nvfp4Search& search,
                          float* best_amax) {
   const int64_t columns = w_NK.cols / kSearchBlock;
-  const int64_t groups = (w_NK.rows + kLanes - 1) / kLanes * columns;
+  const bool by_column = search.hessian != nullptr;
+  const int64_t groups =
+      by_column ? blocks_in(w_NK.rows, kLanes) * columns : blocks_in(w_NK.rows * columns, kLanes);
   with_element(w_NK.dtype, [&](auto element) {
     using Element = decltype(element);
     const auto* w = static_cast<const typename Element::Storage*>(w_NK.data);
     for_ranges(context, groups, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t group = begin; group < end; ++group) {
-        const int64_t first = group / columns * kLanes;
-        const int rows = static_cast<int>(std::min<int64_t>(kLanes, w_NK.rows - first));
-        search_group<Element>(w, first, rows, group % columns, columns, search, best_amax);
+      for (int64_t i = begin; i < end; ++i) {
+        search_group<Element>(w, group_of(i, w_NK.rows, columns, by_column), columns, search,
+                              best_amax);
       }
     });
   });

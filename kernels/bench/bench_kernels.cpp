@@ -1,14 +1,16 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <functional>
 
 #include "kernels/amax.h"
+#include "kernels/bench/block_suite.h"
+#include "kernels/bench/integer_suite.h"
 #include "kernels/bench/machine.h"
+#include "kernels/bench/operation.h"
 #include "kernels/fp8.h"
 #include "kernels/int8.h"
 #include "kernels/nvfp4.h"
-#include "tests/kernels/reference_operations.h"
+#include "tests/kernels/all_operations.h"
 
 // For every operation: GB/s of bytes read and written, the percentage of a plain copy's GB/s on the
 // same machine in the same run, and the number of wrong bytes against tests/kernels/reference.h.
@@ -21,12 +23,6 @@ using testing::Results;
 // A matrix of this size does not stay in a cache: the copy measures memory.
 constexpr int64_t kBytes = int64_t{256} << 20;
 constexpr int64_t kCols = 8192;
-
-struct Operation {
-  std::string name;
-  int64_t bytes;  // read and written
-  std::function<void()> run;
-};
 
 // The operations of one element type on one machine, with everything they work on.
 class Suite {
@@ -48,6 +44,14 @@ class Suite {
     machine.upload(testing::bytes_of(scales.int8_rows[0]), row_scales_.get());
     row_amaxes_ = machine.make(sizeof(float) * static_cast<size_t>(w_.rows));
   }
+
+  Buffers buffers() const {
+    return {{device_w_.get(), w_.dtype, w_.rows, kCols},
+            device_y_.get(),
+            static_cast<const uint8_t*>(codes_.get()),
+            static_cast<uint8_t*>(out_.get())};
+  }
+  const Matrix& weights() const { return w_; }
 
   std::vector<Operation> operations() {
     const int64_t n = w_.count();
@@ -112,7 +116,7 @@ class Suite {
   std::shared_ptr<void> device_w_, device_y_, codes_, out_, block_scales_, row_scales_, row_amaxes_;
 };
 
-// testing::every_operation's memory on a machine.
+// testing::all_operations' memory on a machine.
 class MachineMemory {
  public:
   struct Buffer {
@@ -170,16 +174,21 @@ void measure(benchmark::State& state, Machine& machine, const Operation& operati
 void add_benchmarks(Machine& machine, DType dtype) {
   const Matrix sample = testing::random_matrix(dtype, 64, 1024, 2, true);
   MachineMemory memory(machine);
-  const Results found = testing::every_operation(memory, machine.context(), sample);
-  const Results expected = testing::ReferenceOperations(sample).run();
+  const Results found = testing::all_operations(memory, machine.context(), sample);
+  const Results expected = testing::all_references(sample);
   const auto suite = std::make_shared<Suite>(machine, dtype);
   const auto copy_speed = std::make_shared<double>(0.0);  // copy is the first to run
-  for (const Operation& operation : suite->operations()) {
+  const auto integers = std::make_shared<IntegerSuite>(machine, suite->weights(), suite->buffers());
+  const auto blocks = std::make_shared<BlockSuite>(machine, suite->weights(), suite->buffers());
+  std::vector<Operation> operations = suite->operations();
+  std::ranges::move(integers->operations(), std::back_inserter(operations));
+  std::ranges::move(blocks->operations(), std::back_inserter(operations));
+  for (const Operation& operation : operations) {
     const int64_t wrong = wrong_bytes(found, expected, operation.name);
     const std::string name = operation.name + "/" + name_of(dtype) + "/" + machine.name();
     benchmark::RegisterBenchmark(
         name.c_str(),
-        [&machine, operation, copy_speed, wrong, suite](benchmark::State& state) {
+        [&machine, operation, copy_speed, wrong, suite, integers, blocks](benchmark::State& state) {
           measure(state, machine, operation, copy_speed, wrong);
         })
         ->UseManualTime()

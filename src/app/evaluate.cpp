@@ -1,6 +1,7 @@
 #include <cstdio>
 
 #include "app/commands.h"
+#include "app/quantize_run.h"
 #include "app/run_setup.h"
 #include "core/error.h"
 #include "core/log.h"
@@ -23,8 +24,9 @@ Options options() {
   options.integer("data-length", 512, 2, 10'000'000, "cut samples to N tokens");
   options.group("Fake quantization");
   options.text("format", "NAME", "", "quantize in memory to this format before evaluating");
-  options.text("recipe", "FILE.yaml", "", "the same with your own rules");
-  options.text("kv-cache", "NAME", "none", "KV cache format: none, fp8, fp8_cast");
+  options.text("recipe", "NAME|FILE.yaml", "", "the same with a recipe");
+  options.flag("strict", "a rule of your recipe that matches nothing is an error");
+  options.text("kv-cache", "NAME", "none", "KV cache format (halftone formats lists them)");
   add_calibration_options(options);
   add_run_options(options);
   return options;
@@ -35,7 +37,7 @@ std::optional<Recipe> read_recipe(const Options& options) {
   if (options.given("recipe") && options.given("format")) {
     throw UsageError("--format and --recipe exclude each other");
   }
-  if (options.given("recipe")) recipe = load_recipe_file(options.get("recipe"));
+  if (options.given("recipe")) recipe = load_recipe(options.get("recipe"));
   if (options.given("format")) recipe = load_preset(options.get("format"), "ptq");
   if (recipe) {
     add_kv_cache(*recipe, options.get("kv-cache"));
@@ -81,6 +83,7 @@ void run(const Options& options, const World* world) {
   if (!exported) check_tensors(checkpoint, *model);
 
   const DType compute = compute_dtype(options, model_dtype(checkpoint));
+  if (recipe) check_rules(options, *model, *recipe, setup.speaks());
   std::unique_ptr<WeightSource> source;
   if (exported) {
     source = make_exported_source(checkpoint, *model);

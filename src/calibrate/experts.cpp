@@ -60,6 +60,19 @@ void share_expert_inputs(const StageRun& run, StageSolution& solution) {
   }
 }
 
+void share_expert_weights(const StageRun& run, StageSolution& solution) {
+  const auto& steps = run.recipe.algorithms;
+  const bool asked = std::any_of(steps.begin(), steps.end(), [](const AlgorithmSpec& spec) {
+    return spec.method == "max" && flag_option(spec, "sync_expert_weight_amax");
+  });
+  if (!asked) return;
+  for (const auto& [role, members] : experts_by_role(run)) {
+    float amax = 0.0f;
+    for (const size_t i : members) amax = std::max(amax, solution.linears[i].weight_amax);
+    for (const size_t i : members) solution.linears[i].weight_amax = amax;
+  }
+}
+
 Json expert_coverage(const StageSpec& stage, const StageStatistics& statistics) {
   std::map<int, int64_t> tokens;
   for (size_t i = 0; i < stage.linears.size(); ++i) {

@@ -158,6 +158,7 @@ void fuse(const StageRun& run, StageSolution& solution) {
   find_weight_amaxes(run, solution);
   clip_weight_amaxes(solution);
   share_expert_inputs(run, solution);
+  share_expert_weights(run, solution);
   unify_amaxes(run, solution);
   fold_into_norms(run, solution);
 }

@@ -7,6 +7,7 @@
 #include "core/log.h"
 #include "engine/weight_source.h"
 #include "export/hf_layout.h"
+#include "formats/codecs.h"
 #include "formats/quant_algo.h"
 #include "formats/tensor_bridge.h"
 #include "kernels/scale.h"
@@ -20,6 +21,7 @@ struct StoredQuantization {
   struct Entry {
     std::string algo;
     int64_t group_size = 0;
+    bool weight_only = false;  // its config group names weights alone
   };
   Entry uniform;                        // empty algo: none or per layer
   std::map<std::string, Entry> layers;  // by module
@@ -40,6 +42,24 @@ int64_t group_size_of(const Json& entry, const std::string& source) {
   return json_member_or<int64_t>(*at, "group_size", 0, source);
 }
 
+// The config groups that quantize weights alone, by their targets.
+std::map<std::string, bool> weight_only_targets(const Json& config) {
+  std::map<std::string, bool> targets;
+  const auto groups = config.find("config_groups");
+  if (groups == config.end() || !groups->is_object()) return targets;
+  for (const auto& [name, group] : groups->items()) {
+    if (!group.is_object() || !group.contains("weights") || group.contains("input_activations")) {
+      continue;
+    }
+    const auto list = group.find("targets");
+    if (list == group.end() || !list->is_array()) continue;
+    for (const Json& target : *list) {
+      if (target.is_string()) targets[target.get<std::string>()] = true;
+    }
+  }
+  return targets;
+}
+
 // hf_quant_config.json knows group sizes that config.json leaves out.
 int64_t group_size_of_checkpoint(const Checkpoint& checkpoint, const Json& config,
                                  const std::string& source) {
@@ -57,19 +77,22 @@ StoredQuantization read_quantization(const Checkpoint& checkpoint) {
   const Json& config = checkpoint.config().at("quantization_config");
   if (!config.is_object()) throw InputError(source + ": 'quantization_config' must be an object");
   const auto method = json_member_or<std::string>(config, "quant_method", "", source);
+  if (method == "bitsandbytes") return {{"NF4", 0, true}, {}, {}};
   if (method != "modelopt") {
-    throw InputError(
-        concat(source, ": quant_method '", method, "' cannot be read yet; supported: modelopt"));
+    throw InputError(concat(source, ": quant_method '", method,
+                            "' cannot be read yet; supported: modelopt, bitsandbytes (NF4)"));
   }
+  const auto weight_only = weight_only_targets(config);
   StoredQuantization stored;
   stored.uniform = {json_member_or<std::string>(config, "quant_algo", "", source),
-                    group_size_of_checkpoint(checkpoint, config, source)};
+                    group_size_of_checkpoint(checkpoint, config, source),
+                    weight_only.count("Linear") > 0};
   if (stored.uniform.algo == "MIXED_PRECISION") stored.uniform = {};
   const auto layers = config.find("quantized_layers");
   if (layers != config.end() && layers->is_object()) {
     for (const auto& [name, entry] : layers->items()) {
       stored.layers[name] = {json_member<std::string>(entry, "quant_algo", source),
-                             group_size_of(entry, source)};
+                             group_size_of(entry, source), weight_only.count(name) > 0};
     }
   }
   const auto scheme = config.find("kv_cache_scheme");
@@ -111,10 +134,11 @@ class ExportedSource : public WeightSource {
     const auto has = [&](const std::string& suffix) {
       return checkpoint_.has(linear.name + "." + suffix);
     };
+    if (stored.uniform.algo == "NF4") return nf4_format_of(linear);
     if (!has("weight_scale")) return {};
     const auto layer = stored.layers.find(linear.name);
     const auto& entry = layer != stored.layers.end() ? layer->second : stored.uniform;
-    const auto format = format_of_algo(entry.algo, entry.group_size, has);
+    const auto format = format_of_algo(entry.algo, entry.group_size, entry.weight_only, has);
     if (!format) {
       throw InputError(concat("'", checkpoint_.directory().string(), "': '", linear.name,
                               "' is stored as '", entry.algo, "', which cannot be read yet"));
@@ -125,6 +149,14 @@ class ExportedSource : public WeightSource {
       if (a.shape.size() == 2) found.low_rank = a.shape[0];
     }
     return found;
+  }
+
+  LinearFormat nf4_format_of(const LinearSite& linear) const {
+    LinearFormat format;
+    const std::string state = linear.name + "." + kNf4State;
+    if (!checkpoint_.has(state)) return format;
+    format.codec = make_nf4_codec(checkpoint_.info(state).count());
+    return format;
   }
 
   void plan_stage(const StageSpec& stage, const StoredQuantization& stored) {
@@ -194,7 +226,8 @@ class ExportedSource : public WeightSource {
     PackedLinear packed;
     for (const TensorSpec& spec : stored_tensors(format, linear.out, linear.in, dtype_)) {
       packed[spec.name] = loaded.tensor(linear.name + "." + spec.name);
-      if (spec.dtype == DType::kF32) check_scales(spec.name, linear, packed[spec.name]);
+      if (spec.dtype == DType::kF32 && spec.name.find("_scale") != std::string::npos)
+        check_scales(spec.name, linear, packed[spec.name]);
     }
     const auto placed = [&](const char* name) {
       const auto found = packed.find(name);

@@ -87,7 +87,7 @@ Target make_target(const Checkpoint& checkpoint, const Model& model, const Recip
                    const fs::path& out, int64_t max_shard_bytes) {
   Target target{plan_target(model, recipe), {}, {}, out};
   target.hf = plan_hf_export(checkpoint, model, target.plan, max_shard_bytes);
-  target.config = make_quant_config(model, target.plan);
+  target.config = make_quant_config(model, target.plan, model_dtype(checkpoint));
   return target;
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "export/exclude_modules.h"
+#include "core/error.h"
+#include "core/log.h"
 #include "formats/quant_algo.h"
 
 namespace halftone {
@@ -72,11 +74,41 @@ Json with_targets(Json group, std::vector<std::string> targets) {
   return group;
 }
 
+// transformers reads these checkpoints through bitsandbytes, whose configuration knows one format
+// and no cache.
+QuantConfig bitsandbytes_config(const Modules& modules, size_t formats, const Recipe& recipe,
+                                DType model_dtype) {
+  if (formats > 1 || modules.kv != KvFormat::kNone) {
+    throw UsageError(concat("the recipe '", recipe.name, "' has NF4 beside ",
+                            formats > 1 ? "another format" : "a quantized KV cache",
+                            ": the layout of bitsandbytes holds NF4 alone"));
+  }
+  Json skipped = Json::array();
+  for (const std::string& name : modules.unquantized) skipped.push_back(name);
+  const char* compute = model_dtype == DType::kBF16  ? "bfloat16"
+                        : model_dtype == DType::kF16 ? "float16"
+                                                     : "float32";
+  return {nullptr,
+          {{"bnb_4bit_compute_dtype", compute},
+           {"bnb_4bit_quant_storage", "uint8"},
+           {"bnb_4bit_quant_type", "nf4"},
+           {"bnb_4bit_use_double_quant", true},
+           {"llm_int8_skip_modules", skipped},
+           {"load_in_4bit", true},
+           {"load_in_8bit", false},
+           {"quant_method", "bitsandbytes"}}};
+}
+
 }  // namespace
 
-QuantConfig make_quant_config(const Model& model, const TargetPlan& target) {
+QuantConfig make_quant_config(const Model& model, const TargetPlan& target, DType model_dtype) {
   const Modules modules = collect(model, target);
   const auto groups = group_by_algo(modules);
+  for (const auto& [algo, names] : groups) {
+    if (algo.name == "NF4") {
+      return bitsandbytes_config(modules, groups.size(), target.recipe, model_dtype);
+    }
+  }
   const bool mixed = groups.size() > 1;
 
   Json quantization;

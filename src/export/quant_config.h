@@ -9,11 +9,11 @@
 namespace halftone {
 
 // The two configurations of a unified Hugging Face checkpoint (formats-and-hf-export.md, 4): the
-// content of hf_quant_config.json, and `quantization_config` of config.json.
+// content of hf_quant_config.json (null: none), and `quantization_config` of config.json.
 struct QuantConfig {
   Json hf_quant_config;
   Json quantization_config;
 };
-QuantConfig make_quant_config(const Model& model, const TargetPlan& target);
+QuantConfig make_quant_config(const Model& model, const TargetPlan& target, DType model_dtype);
 
 }  // namespace halftone

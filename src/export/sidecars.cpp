@@ -67,7 +67,9 @@ void write_configs(const Checkpoint& source, const QuantConfig& config, const fs
   model.erase("quantization_config");
   model["quantization_config"] = config.quantization_config;
   write_text_file(directory / "config.json", model.dump(4) + "\n");
-  write_text_file(directory / "hf_quant_config.json", config.hf_quant_config.dump(4) + "\n");
+  if (!config.hf_quant_config.is_null()) {
+    write_text_file(directory / "hf_quant_config.json", config.hf_quant_config.dump(4) + "\n");
+  }
 }
 
 void copy_other_files(const Checkpoint& source, const fs::path& directory) {

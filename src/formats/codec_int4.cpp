@@ -10,9 +10,6 @@
 namespace halftone {
 namespace {
 
-constexpr float kMaxInt4 = 7.0f;
-constexpr NumberFormat kInt4{0, 4};
-
 // INT4 in blocks along the input channels, two output channels in a byte
 // (formats-and-hf-export.md, 2.7); W4A8 carries the scale of an FP8 stage beside it (2.8).
 class Int4Codec : public Codec {

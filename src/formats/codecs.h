@@ -45,6 +45,9 @@ std::shared_ptr<const Codec> make_nvfp4_codec(const Nvfp4Options& options);
 std::optional<float> frozen_nvfp4(const Codec& codec);
 std::shared_ptr<const Codec> make_mxfp4_codec();
 std::shared_ptr<const Codec> make_mxfp8_codec();
+// state_bytes: the size of the stored JSON text.
+std::shared_ptr<const Codec> make_nf4_codec(int64_t state_bytes);
+inline constexpr const char* kNf4State = "weight.quant_state.bitsandbytes__nf4";
 
 // A tensor of row amaxes as stored scales: sanitised, divided by `bound`.
 at::Tensor scales_of_amaxes(const at::Tensor& amax, float bound, DType dtype, Numerics numerics);

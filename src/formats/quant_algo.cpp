@@ -58,6 +58,11 @@ QuantAlgo mxfp4_algo(const LinearFormat& format) {
             nullptr,
             group(bits(8, "float"), bits(4, "float", 32))};
   }
+  // The name is the same without quantized inputs; a config group as W4A16_NVFP4's says so.
+  if (!format.input.quantized()) {
+    const Json weights = group(nullptr, bits(4, "float", 32));
+    return {"mxfp4", Json::object(), weights, weights};
+  }
   return {"mxfp4", Json::object(), nullptr, {{"quant_algo", "mxfp4"}}};
 }
 
@@ -99,6 +104,7 @@ QuantAlgo quant_algo_of(const LinearFormat& format) {
 }
 
 std::optional<LinearFormat> format_of_algo(const std::string& name, int64_t group_size,
+                                           bool weight_only,
                                            const std::function<bool(const std::string&)>& has) {
   LinearFormat format;
   const auto nvfp4 = [&](InputKind input, float divisor) {
@@ -132,7 +138,7 @@ std::optional<LinearFormat> format_of_algo(const std::string& name, int64_t grou
     nvfp4(InputKind::kFp8, 448.0f);
   } else if (name == "mxfp4") {
     format.codec = make_mxfp4_codec();
-    format.input.kind = InputKind::kMxfp4;
+    format.input.kind = weight_only ? InputKind::kNone : InputKind::kMxfp4;
   } else if (name == "W4A8_MXFP4_FP8") {
     format.codec = make_mxfp4_codec();
     format.input.kind = has("input_scale") ? InputKind::kFp8 : InputKind::kFp8Dynamic;

@@ -25,8 +25,10 @@ struct QuantAlgo {
 QuantAlgo quant_algo_of(const LinearFormat& format);
 
 // The format that a checkpoint's configuration names; `has` says whether the linear has a stored
-// tensor of this suffix. Null when the name is unknown.
+// tensor of this suffix; weight_only: its config group has no inputs. Null when the name is
+// unknown.
 std::optional<LinearFormat> format_of_algo(const std::string& name, int64_t group_size,
+                                           bool weight_only,
                                            const std::function<bool(const std::string&)>& has);
 
 }  // namespace halftone

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace halftone {
@@ -14,16 +15,19 @@ struct NumberFormat {
 
   bool operator==(const NumberFormat&) const = default;
 };
+inline constexpr NumberFormat kInt4{0, 4};
 inline constexpr NumberFormat kInt8{0, 8};
 inline constexpr NumberFormat kE4M3{4, 3};
 inline constexpr NumberFormat kE2M1{2, 1};
+inline constexpr NumberFormat kE3M2{3, 2};
 inline constexpr NumberFormat kE8M0{8, 0};
 
+// A block that is as long as its dimension.
 inline constexpr int64_t kWholeAxis = -1;
 
 struct BlockSizes {
-  int64_t last = 0;         // block along the last dimension; 0: none, kWholeAxis: all of it
-  int64_t second_last = 0;  // block along the second-last dimension; 0: none
+  int64_t last = 0;         // block along the last dimension; 0: none; kWholeAxis
+  int64_t second_last = 0;  // block along the second-last dimension; 0: none; kWholeAxis
   bool dynamic = false;     // scales follow from the tensor itself
   std::optional<NumberFormat> scale_bits;
 
@@ -40,11 +44,17 @@ struct Quantizer {
   bool dynamic = false;
   bool use_constant_amax = false;
   std::optional<double> constant_amax;
+  // Block scales are normalised to 256, so that a block may map its maximum to 4 (calibration.md,
+  // 5.2).
   bool four_over_six = false;
+  // A static bias per head and channel: the mean over batch and tokens (calibration.md, 6).
   bool bias = false;
+  // Hadamard rotation of the last dimension, also where the quantizer is off.
   bool rotate = false;
+  // Double quantization: how many block scales share one scale of their own.
+  std::optional<BlockSizes> scale_block_sizes;
+  // "nf4": codes are indices of that table instead of numbers. Empty: numbers.
   std::string codebook;
-  std::optional<int64_t> scale_block;
 
   // On, with scales that calibration finds: neither constant nor found anew at every call.
   bool is_calibrated() const { return enable && !dynamic && !use_constant_amax && !constant_amax; }
@@ -60,8 +70,9 @@ struct QuantizerSequence {
   const Quantizer& only() const { return stages.front(); }
 };
 
-// fnmatch: '*' crosses dots, '?' one character, '[abc]' and '[!abc]' sets; the whole name.
-bool glob_matches(const std::string& pattern, const std::string& name);
+// Python's fnmatch: '*' crosses dots, '?' one character, '[abc]', '[a-c]' and '[!abc]' sets, no
+// escapes; the whole name. Time is at most the product of both lengths.
+bool glob_matches(std::string_view pattern, std::string_view name);
 
 // The quantizers of one linear.
 struct LinearQuantizers {

@@ -170,6 +170,31 @@ def with_llama3_rope(checkpoint, spelling):
     return checkpoint
 
 
+# Norms, and the linears that read what they make.
+NORM_READERS = {"input_layernorm": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+                "post_attention_layernorm": ("mlp.gate_proj", "mlp.up_proj")}
+
+
+def with_outliers(checkpoint, scales=(32.0, 64.0), stride=37):
+    """Activation outliers as large models have them, without changing the function: some channels
+    of every norm grow, and the columns that read them shrink by as much. Powers of two are exact."""
+    def scale(name, first, factor):
+        tensor = checkpoint.tensors[name]
+        values, columns = floats_of(tensor), tensor.shape[-1]
+        chosen = {c: factor(scales[i % len(scales)])
+                  for i, c in enumerate(range(first, columns, stride))}
+        checkpoint.tensors[name] = with_values(
+            tensor, {row + c: values[row + c] * by
+                     for row in range(0, len(values), columns) for c, by in chosen.items()})
+    for layer in range(checkpoint.config["num_hidden_layers"]):
+        for number, (norm, readers) in enumerate(NORM_READERS.items()):
+            first = 3 + 5 * number
+            scale(f"model.layers.{layer}.{norm}.weight", first, lambda by: by)
+            for reader in readers:
+                scale(f"model.layers.{layer}.{reader}.weight", first, lambda by: 1 / by)
+    return checkpoint
+
+
 VARIANTS = {
     "nano-llama": lambda checkpoint: checkpoint,
     "attention_bias": with_attention_bias,

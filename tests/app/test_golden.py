@@ -1,4 +1,5 @@
 """The exported checkpoint against those that NVIDIA Model Optimizer 0.47 wrote for the same model."""
+import base64
 import hashlib
 import json
 import struct
@@ -32,6 +33,48 @@ class Golden(CliTest):
                 self.assert_close(scale, expected["values"], 0.01, name)
             else:
                 self.assertEqual(hashlib.sha256(found.data).hexdigest(), expected["sha256"], name)
+
+    def check_smoothed_format(self, name):
+        """Weights that depend on activations: nearly all bytes, and everything but weights, equal."""
+        golden = read_json(DATA / "goldens" / "nano-llama" / f"{name}.json")
+        out = self.quantize(name, "--format", name, *CALIBRATION, "--batch-size", 8)
+        tensors = read_checkpoint_tensors(out)
+        self.assertEqual(sorted(tensors), sorted(golden["tensors"]))
+        equal = total = 0
+        for tensor, expected in golden["tensors"].items():
+            found = tensors[tensor]
+            self.assertEqual((found.dtype, found.shape), (expected["dtype"], expected["shape"]))
+            total += len(found.data)
+            equal += len(found.data) * self.equal_share(found.data, expected)
+        self.assertGreater(equal / total, 0.99)
+        for file, key in (("hf_quant_config.json", "hf_quant_config"),
+                          ("config.json", "config_json_quantization_config")):
+            config = read_json(out / file)
+            config = config["quantization_config"] if file == "config.json" else config
+            self.assertEqual(json.dumps(config, indent=1), json.dumps(golden[key], indent=1))
+        return golden, out
+
+    @staticmethod
+    def equal_share(data, expected):
+        if hashlib.sha256(data).hexdigest() == expected["sha256"]:
+            return 1.0
+        if "b64" in expected:
+            ours, theirs = data, base64.b64decode(expected["b64"])
+        elif "sample" in expected:
+            ours = data[::expected["sample"]["stride_bytes"]]
+            theirs = bytes(expected["sample"]["bytes"])
+        else:
+            return 0.0
+        return sum(a == b for a, b in zip(ours, theirs)) / len(theirs)
+
+    def test_int8_smoothquant(self):
+        self.check_smoothed_format("int8_sq")
+
+    def test_int4_awq(self):
+        golden, out = self.check_smoothed_format("int4_awq")
+        linears = read_json(out / "summary.json")["linears"]
+        for name, expected in golden["awq"].items():
+            self.assertAlmostEqual(linears[name]["awq_alpha"], float(expected["alpha"]), 3, name)
 
     def test_fp8(self):
         self.check_format("fp8")

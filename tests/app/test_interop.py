@@ -7,7 +7,7 @@ import unittest
 from pathlib import Path
 
 from checkpoints import read_checkpoint_tensors
-from halftone_cli import CliTest, main
+from halftone_cli import NANO_LLAMA, CliTest, main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,6 +32,29 @@ text = "The cat sat on the mat."
 ids = tokenizer(text)["input_ids"]
 print(json.dumps({"tensors": seen, "architectures": config.architectures,
                   "quantization": config.quantization_config, "ids": ids}))
+"""
+
+# Loads an NF4 checkpoint through bitsandbytes on the CPU; prints the logits of a line, those of the
+# original, and how one weight compares with bitsandbytes' own quantization of it.
+LOAD_NF4 = """
+import json, sys, torch, transformers, bitsandbytes
+from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+quantized = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1], device_map="cpu")
+original = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[2], dtype=torch.bfloat16)
+ids = torch.arange(5, 69).unsqueeze(0)
+with torch.no_grad():
+    a, b = (model(ids).logits.float().flatten() for model in (quantized, original))
+layer = quantized.model.layers[1].mlp.down_proj
+assert isinstance(layer, bitsandbytes.nn.Linear4bit), type(layer)
+weight = original.model.layers[1].mlp.down_proj.weight.data
+theirs, state = quantize_4bit(weight, blocksize=64, compress_statistics=True, quant_type="nf4")
+ours = dequantize_4bit(layer.weight.data, layer.weight.quant_state).float()
+print(json.dumps({
+    "cosine": torch.nn.functional.cosine_similarity(a, b, dim=0).item(),
+    "codes_equal": (layer.weight.data.flatten() == theirs.flatten()).float().mean().item(),
+    "error": ((ours - weight.float()).norm() / weight.float().norm()).item(),
+    "their_error": ((dequantize_4bit(theirs, state).float() - weight.float()).norm()
+                    / weight.float().norm()).item()}))
 """
 
 
@@ -87,6 +110,22 @@ class Interop(CliTest):
 
     def test_int8_weight_only(self):
         self.check_opens("int8_wo", "--format", "int8_wo")
+
+    def test_nf4_in_bitsandbytes(self):
+        try:
+            subprocess.run([PYTHON, "-c", "import torch, bitsandbytes, accelerate"], check=True,
+                           capture_output=True)
+        except subprocess.CalledProcessError:
+            self.skipTest("that Python has no torch, bitsandbytes and accelerate")
+        out = self.quantize("nf4", "--format", "nf4")
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+        result = subprocess.run([PYTHON, "-c", LOAD_NF4, out, NANO_LLAMA], capture_output=True,
+                                encoding="utf-8", env=environment, timeout=300, check=False)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        seen = json.loads(result.stdout.splitlines()[-1])
+        self.assertEqual(seen["codes_equal"], 1.0)
+        self.assert_close(seen["error"], seen["their_error"], 1e-3)
+        self.assertGreater(seen["cosine"], 0.95)
 
     def test_shards(self):
         out = self.check_opens("shards", "--format", "fp8", "--max-shard-size", 500000)

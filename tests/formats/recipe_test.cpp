@@ -145,7 +145,7 @@ TEST(RecipeJson, ReadsBackAsTheSameRules) {
   - {quantizer_name: '*b', parent_class: nn.Linear, cfg: {num_bits: 6, constant_amax: 2.5, type: dynamic}}
   - quantizer_name: '*c'
     cfg:
-      - {num_bits: e2m1, block_sizes: {-1: 32, -2: 8, type: dynamic, scale_bits: e8m0}}
+      - {num_bits: e2m1, block_sizes: {-1: 32, type: dynamic, scale_bits: e8m0}}
       - {num_bits: e4m3, use_constant_amax: true, enable: false}
 )");
   recipe.name = "mine";

@@ -13,11 +13,11 @@ namespace halftone::testing {
 
 // What they are called with for a matrix.
 struct BlockInputs {
-  explicit BlockInputs(const Matrix& w) {
+  BlockInputs(const Matrix& w, const Scales& scales) {
     const auto cols = static_cast<size_t>(w.cols);
     const auto blocks = static_cast<size_t>(w.count() / 16);
     for (size_t c = 0; c < cols; ++c) column_scale.push_back(0.25f + 0.3f * float(c % 11));
-    const float largest = scales_of(w).amax;
+    const float largest = scales.amax;
     global_amax = largest > 0.0f ? std::min(largest, 0x1p100f) : 1.0f;
     // From nothing to twice the global amax, and what calibration should never give.
     for (size_t b = 0; b < blocks; ++b) {
@@ -41,30 +41,34 @@ struct BlockInputs {
   std::vector<float> hessian;
   // Ascending, with equals and with a zero.
   std::vector<float> candidates{0.0f, 0.25f, 0.61f, 0.61f, 0.9f, 1.0f, 1.3f};
-  std::vector<float> nf4_table{-1.0f,
-                               -0.6961928009986877f,
-                               -0.5250730514526367f,
-                               -0.39491748809814453f,
-                               -0.28444138169288635f,
-                               -0.18477343022823334f,
-                               -0.09105003625154495f,
-                               0.0f,
-                               0.07958029955625534f,
-                               0.16093020141124725f,
-                               0.24611230194568634f,
-                               0.33791524171829224f,
-                               0.44070982933044434f,
-                               0.5626170039176941f,
-                               0.7229568362236023f,
-                               1.0f};
 };
+
+// bitsandbytes' table.
+inline std::vector<float> nf4_table() {
+  return {-1.0f,
+          -0.6961928009986877f,
+          -0.5250730514526367f,
+          -0.39491748809814453f,
+          -0.28444138169288635f,
+          -0.18477343022823334f,
+          -0.09105003625154495f,
+          0.0f,
+          0.07958029955625534f,
+          0.16093020141124725f,
+          0.24611230194568634f,
+          0.33791524171829224f,
+          0.44070982933044434f,
+          0.5626170039176941f,
+          0.7229568362236023f,
+          1.0f};
+}
 
 inline const std::vector<int64_t>& nf4_blocks() {
   static const std::vector<int64_t> blocks{64, 6, 2048};
   return blocks;
 }
 
-// One matrix in one memory, and what the operations on it gave.
+// Runs every operation on `w` in every way, as every_operation does.
 template <typename Memory>
 class BlockOperations {
  public:
@@ -72,7 +76,8 @@ class BlockOperations {
       : memory_(memory),
         context_(context),
         w_(w),
-        inputs_(w),
+        scales_(scales_of(w)),
+        inputs_(w, scales_),
         device_w_(memory.upload(w.bytes)),
         codes_(memory.upload(codes_of(w.count()))) {}
 
@@ -104,7 +109,7 @@ class BlockOperations {
       results_.emplace_back("amax_of_scaled", bytes_of(std::vector<float>{amax.value}));
       results_.back().second.push_back(amax.finite ? 1 : 0);
       for (const int block : {16, 32}) {
-        for (const float bound : scales_of(w_).amaxes) {
+        for (const float bound : scales_.amaxes) {
           const Buffer y = memory_.make(w_.bytes.size());
           fake_quantize_nvfp4_scaled(context_, view(), factors, block, bound, y->data());
           add("fake_quantize_nvfp4_scaled block " + std::to_string(block), y);
@@ -120,7 +125,7 @@ class BlockOperations {
   void add_nvfp4() {
     for (const int block : {16, 32}) {
       if (w_.cols % block != 0) continue;
-      for (const float scale_2 : scales_of(w_).nvfp4) {
+      for (const float scale_2 : scales_.nvfp4) {
         const Buffer packed = memory_.make(static_cast<size_t>(w_.count() / 2));
         quantize_nvfp4_with_scales(context_, view(), block, u8(codes_), scale_2, u8(packed));
         add("quantize_nvfp4_with_scales block " + std::to_string(block), packed);
@@ -150,7 +155,7 @@ class BlockOperations {
                               inputs_.global_amax, m, f32(candidates),
                               static_cast<int64_t>(inputs_.candidates.size()), relative, h,
                               f32(best));
-          add("search_nvfp4_blocks", best);
+          add(h != nullptr ? "search_nvfp4_blocks_with_hessian" : "search_nvfp4_blocks", best);
         }
       }
     }
@@ -191,7 +196,7 @@ class BlockOperations {
 
   void add_nf4(int64_t block) {
     const auto blocks = static_cast<size_t>((w_.count() + block - 1) / block);
-    const Buffer table = floats(inputs_.nf4_table);
+    const Buffer table = floats(nf4_table());
     const Buffer absmax = memory_.make(blocks * sizeof(float));
     const Buffer packed = memory_.make(static_cast<size_t>((w_.count() + 1) / 2));
     quantize_nf4(context_, view(), block, f32(table), f32(absmax), u8(packed));
@@ -212,15 +217,11 @@ class BlockOperations {
   Memory& memory_;
   Context context_;
   const Matrix& w_;
+  Scales scales_;
   BlockInputs inputs_;
   Buffer device_w_;
   Buffer codes_;
   Results results_;
 };
-
-template <typename Memory>
-Results every_block_operation(Memory& memory, const Context& context, const Matrix& w) {
-  return BlockOperations<Memory>(memory, context, w).run();
-}
 
 }  // namespace halftone::testing

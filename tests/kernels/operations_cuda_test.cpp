@@ -1,15 +1,15 @@
 #include <gtest/gtest.h>
 
 #include "kernels/cuda_check.h"
-#include "tests/kernels/reference_operations.h"
+#include "tests/kernels/all_operations.h"
 
 // The GPU against the CPU, byte for byte. The CPU is held against the reference elsewhere.
 namespace halftone {
 namespace {
 
+using testing::all_operations;
 using testing::Bytes;
 using testing::difference;
-using testing::every_operation;
 using testing::HostMemory;
 using testing::Matrix;
 using testing::random_matrix;
@@ -58,12 +58,12 @@ class CudaOperations : public ::testing::TestWithParam<DType> {
 
   static void expect_same(const Matrix& w) {
     HostMemory host;
-    const Results expected = every_operation(host, Context{}, w);
+    const Results expected = all_operations(host, Context{}, w);
     const CudaStream stream;
     for (const size_t skew : {size_t{0}, size_t{4}}) {
       DeviceMemory memory(stream, skew);
       const Context context{Device::kCuda, nullptr, stream.get()};
-      EXPECT_EQ(difference(every_operation(memory, context, w), expected), "")
+      EXPECT_EQ(difference(all_operations(memory, context, w), expected), "")
           << w.rows << "x" << w.cols << ", skew " << skew;
     }
   }

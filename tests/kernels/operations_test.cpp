@@ -1,27 +1,26 @@
-#include "tests/kernels/operations.h"
+#include "tests/kernels/all_operations.h"
 
 #include <gtest/gtest.h>
 
 #include "kernels/dispatch.h"
 #include "kernels/thread_pool.h"
-#include "tests/kernels/reference_operations.h"
 
 namespace halftone {
 namespace {
 
+using testing::all_operations;
+using testing::all_references;
 using testing::difference;
-using testing::every_operation;
 using testing::HostMemory;
 using testing::Matrix;
 using testing::random_matrix;
-using testing::ReferenceOperations;
 using testing::Results;
 
 class Operations : public ::testing::TestWithParam<DType> {
  protected:
   static Results on_cpu(const Matrix& w, ThreadPool* pool = nullptr) {
     HostMemory memory;
-    return every_operation(memory, Context{Device::kCpu, pool, nullptr}, w);
+    return all_operations(memory, Context{Device::kCpu, pool, nullptr}, w);
   }
 };
 
@@ -32,7 +31,7 @@ TEST_P(Operations, AreTheReferenceOnOddAndEvenSizes) {
   for (const auto& [rows, cols] : sizes) {
     for (const bool specials : {false, true}) {
       const Matrix w = random_matrix(GetParam(), rows, cols, 7, specials);
-      EXPECT_EQ(difference(on_cpu(w), ReferenceOperations(w).run()), "") << rows << "x" << cols;
+      EXPECT_EQ(difference(on_cpu(w), all_references(w)), "") << rows << "x" << cols;
     }
   }
 }
@@ -45,7 +44,7 @@ TEST_P(Operations, AreTheReferenceOnTinyAndHugeValues) {
       const double most = GetParam() == DType::kF16 ? 65504.0 : 0x1.fep127;
       w.set(i, std::clamp(value, -most, most));
     }
-    EXPECT_EQ(difference(on_cpu(w), ReferenceOperations(w).run()), "") << exponent;
+    EXPECT_EQ(difference(on_cpu(w), all_references(w)), "") << exponent;
   }
 }
 

@@ -5,11 +5,11 @@
 
 namespace halftone::testing {
 
-// The results of every_block_operation, element by element from tests/kernels/reference_blocks.h.
+// The results of BlockOperations, element by element from tests/kernels/reference_blocks.h.
 class ReferenceBlockOperations {
  public:
   explicit ReferenceBlockOperations(const Matrix& w)
-      : w_(w), inputs_(w), codes_(codes_of(w.count())) {}
+      : w_(w), scales_(scales_of(w)), inputs_(w, scales_), codes_(codes_of(w.count())) {}
 
   Results run() {
     for (const bool scaled : {false, true}) add_scaled(scaled);
@@ -90,7 +90,7 @@ class ReferenceBlockOperations {
     add("amax_of_scaled", bytes_of(std::vector<float>{amax}));
     results_.back().second.push_back(finite ? 1 : 0);
     for (const int block : {16, 32}) {
-      for (const float bound : scales_of(w_).amaxes) {
+      for (const float bound : scales_.amaxes) {
         add("fake_quantize_nvfp4_scaled", fake_nvfp4(w, block, bound));
       }
     }
@@ -99,7 +99,7 @@ class ReferenceBlockOperations {
   void add_nvfp4() {
     for (const int block : {16, 32}) {
       if (w_.cols % block != 0) continue;
-      for (const float scale_2 : scales_of(w_).nvfp4) {
+      for (const float scale_2 : scales_.nvfp4) {
         Bytes codes;
         for (int64_t i = 0; i < w_.count(); ++i) {
           codes.push_back(
@@ -197,9 +197,9 @@ class ReferenceBlockOperations {
         absmax.push_back(kept ? largest : std::max(largest, 1e-38f));
         if (std::isnan(largest)) absmax.back() = std::numeric_limits<float>::quiet_NaN();
         for (const double value : x) {
-          codes.push_back(own_type ? reference::nf4_code_in_own_type(w_.dtype, value, largest,
-                                                                     inputs_.nf4_table)
-                                   : reference::nf4_code(value, largest, whole, inputs_.nf4_table));
+          codes.push_back(own_type
+                              ? reference::nf4_code_in_own_type(w_.dtype, value, largest, table_)
+                              : reference::nf4_code(value, largest, whole, table_));
         }
       }
       add(own_type ? "quantize_nf4_in_own_type absmax" : "quantize_nf4 absmax", bytes_of(absmax));
@@ -210,13 +210,15 @@ class ReferenceBlockOperations {
       const uint8_t pair = codes_[static_cast<size_t>(i / 2)];
       const size_t code = i % 2 == 0 ? pair >> 4 : pair & 15;
       const float factor = float(i / block % 97) * 0.37f;
-      read.set(i, reference::multiply(inputs_.nf4_table[code], factor));
+      read.set(i, reference::multiply(table_[code], factor));
     }
     add("dequantize_nf4", read.bytes);
   }
 
   const Matrix& w_;
+  Scales scales_;
   BlockInputs inputs_;
+  std::vector<float> table_ = nf4_table();
   Bytes codes_;
   Results results_;
 };

@@ -70,8 +70,11 @@ double percentile(const std::vector<double>& counts, double p, double floor) {
   return 0.0;
 }
 
-void choose(const StageRun& run, const AlgorithmSpec& /*spec*/, const CapturedInputs& inputs,
+void choose(const StageRun& run, const AlgorithmSpec& spec, const CapturedInputs& inputs,
             const StageSolution& solution, Choices& choices) {
+  const AlgorithmSpec weights = algorithm_option(spec, "weight_scale_algorithm");
+  const Algorithm& of_weights = algorithm_named(weights.method);
+  if (of_weights.choose != nullptr) of_weights.choose(run, weights, inputs, solution, choices);
   for (size_t i = 0; i < solution.linears.size(); ++i) {
     if (!run.format(i).quantized() || !fits(run.format(i))) continue;
     std::vector<int64_t> histogram(kBins, 0);
@@ -83,8 +86,13 @@ void choose(const StageRun& run, const AlgorithmSpec& /*spec*/, const CapturedIn
   }
 }
 
-void apply(const StageRun& /*run*/, const AlgorithmSpec& spec, const Choices& choices,
+void apply(const StageRun& run, const AlgorithmSpec& spec, const Choices& choices,
            StageSolution& solution) {
+  const AlgorithmSpec weights = algorithm_option(spec, "weight_scale_algorithm");
+  // Maxima are where every solution starts.
+  if (weights.method != "max") {
+    algorithm_named(weights.method).apply(run, weights, choices, solution);
+  }
   for (size_t i = 0; i < solution.linears.size(); ++i) {
     LinearSolution& linear = solution.linears[i];
     const auto histogram = choices[i].find(kHistogram);

@@ -60,8 +60,8 @@ at::Tensor losses_of(const StageRun& run, const AlgorithmSpec& spec, const Captu
   const Codec& codec = *run.format(i).codec;
   const bool by_block = clips_blocks(run.format(i));
   const at::ScalarType compute = scalar_type_of(run.compute_dtype);
-  const auto most_tokens = static_cast<int64_t>(option(spec, "max_tokens_per_batch"));
-  const auto rows_at_once = static_cast<int64_t>(option(spec, "max_co_batch_size"));
+  const auto most_tokens = integer_option(spec, "max_tokens_per_batch");
+  const auto rows_at_once = integer_option(spec, "max_co_batch_size");
   const int64_t numbers = by_block ? w.size(0) * (w.size(1) / codec.block()) : 1;
   const auto width = static_cast<int64_t>(ratios.size()) * numbers;
   std::vector<std::vector<float>> sums_of(inputs.batches.size(),
@@ -139,7 +139,7 @@ void choose_awq_clips(const StageRun& run, const AlgorithmSpec& spec, const Capt
     const at::Tensor best =
         best_ratios(losses_of(run, spec, inputs, solution.linears[i], i, ratios), ratios);
     choices[i][kRatio] =
-        clips_blocks(run.format(i)) ? best.view({run.stage.linears[i].out, -1}) : best[0];
+        clips_blocks(run.format(i)) ? best.view({run.stage.linears[i].out, -1}) : best.squeeze(0);
   }
 }
 

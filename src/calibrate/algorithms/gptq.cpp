@@ -104,8 +104,8 @@ void choose(const StageRun& run, const AlgorithmSpec& spec, const CapturedInputs
   const std::vector<int> rank_of = deal_by_cost(costs, run.ranks.size());
   GptqOptions options;
   options.damping = option(spec, "perc_damp");
-  options.block = static_cast<int64_t>(option(spec, "block_size"));
-  options.activation_order = option(spec, "act_order") != 0.0;
+  options.block = integer_option(spec, "block_size");
+  options.activation_order = flag_option(spec, "act_order");
   for (size_t l = 0; l < linears.size(); ++l) {
     const size_t i = linears[l];
     const LinearSite& linear = run.stage.linears[i];

@@ -69,7 +69,7 @@ bool searches_blocks(const LinearFormat& format) {
 
 void apply(const StageRun& run, const AlgorithmSpec& spec, const Choices& /*choices*/,
            StageSolution& solution) {
-  const bool sweep = option(spec, "fp8_scale_sweep") != 0.0;
+  const bool sweep = flag_option(spec, "fp8_scale_sweep");
   const std::vector<float> multipliers = multipliers_of(spec);
   for (size_t i = 0; i < solution.linears.size(); ++i) {
     const LinearFormat& format = run.format(i);

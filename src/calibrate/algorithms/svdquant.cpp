@@ -2,7 +2,6 @@
 // singular directions stay in the model's dtype beside the quantized rest. The decomposition comes
 // with the fused groups (low_rank.h), whose members share a factor.
 #include "calibrate/algorithms/awq.h"
-#include "core/log.h"
 
 namespace halftone {
 
@@ -18,13 +17,10 @@ Algorithm svdquant_algorithm() {
 }
 
 int64_t low_rank_of(const AlgorithmSpec& spec, const LinearSite& linear) {
-  const auto skipped = spec.options.find("skip_layers");
-  if (skipped != spec.options.end()) {
-    for (const Json& pattern : *skipped) {
-      if (glob_matches(pattern.get<std::string>(), linear.name)) return 0;
-    }
+  for (const std::string& pattern : texts_option(spec, "skip_layers")) {
+    if (glob_matches(pattern, linear.name)) return 0;
   }
-  return static_cast<int64_t>(option(spec, "lowrank"));
+  return integer_option(spec, "lowrank");
 }
 
 }  // namespace halftone

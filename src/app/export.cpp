@@ -1,0 +1,85 @@
+#include <optional>
+
+#include "app/commands.h"
+#include "app/quantize_run.h"
+#include "app/run_setup.h"
+#include "core/error.h"
+#include "core/log.h"
+#include "engine/quantize.h"
+#include "io/statistics_store.h"
+#include "model/family.h"
+
+namespace halftone {
+namespace {
+
+Options options() {
+  Options options("halftone export --store FILE.h5 --model DIR --format NAME[,NAME...] --out DIR",
+                  "Writes quantized checkpoints from a calibration store, without a forward pass.");
+  options.group("What");
+  options.text("store", "FILE.h5", "", "the calibration store of an earlier halftone quantize");
+  add_target_options(options);
+  add_output_options(options);
+  add_run_options(options);
+  return options;
+}
+
+// The rules of a target must be those with which its searches were made.
+void check_recipe(const Recipe& recipe, const Json& stored, const std::string& store) {
+  if (recipe.algorithms.empty()) return;
+  for (const Json& other : stored) {
+    if (other.value("name", "") != recipe.name) continue;
+    const Json mine = to_json(recipe);
+    if (other.at("algorithm") == mine.at("algorithm")) return;
+    throw UsageError(concat("'", store, "' holds searches of another recipe called '", recipe.name,
+                            "': give the recipe of that run"));
+  }
+}
+
+DType stored_dtype(const StatisticsStore& store, const std::string& path) {
+  const std::string name = store.text("compute_dtype");
+  for (const DType dtype : {DType::kBF16, DType::kF16, DType::kF32}) {
+    if (name == name_of(dtype)) return dtype;
+  }
+  throw InputError(concat("'", path, "': unknown compute_dtype '", name, "'"));
+}
+
+void run(const Options& options, const World* world) {
+  const std::vector<Recipe> recipes = read_recipes(options);
+  const fs::path model_dir = options.required("model");
+  const fs::path out = without_trailing_slash(options.required("out"));
+  const std::string path = options.required("store");
+  const RunSetup setup(options, *world);
+  const StatisticsStore store = StatisticsStore::open(path);
+  const Checkpoint checkpoint(model_dir);
+  if (store.text("model_fingerprint") != checkpoint.fingerprint()) {
+    throw UsageError(
+        concat("'", path, "' was calibrated on another model than '", model_dir.string(), "'"));
+  }
+  if (store.stages_done() != store.stages()) {
+    throw UsageError(concat("'", path, "' is not complete: ", store.stages_done(), " of ",
+                            store.stages(), " stages"));
+  }
+  const Json stored = parse_json(store.text("recipes"), path);
+  for (const Recipe& recipe : recipes) check_recipe(recipe, stored, path);
+
+  const std::unique_ptr<Model> model = open_model(checkpoint);
+  for (const Recipe& recipe : recipes) check_rules(options, *model, recipe, setup.speaks());
+  check_output(out, model_dir, options.get_flag("overwrite"));
+  const std::vector<Target> targets = make_targets(options, checkpoint, *model, recipes, out);
+  make_parent(out, setup.speaks(), setup.cluster().control);
+  QuantizeOptions quantize_options = quantize_options_of(options, out);
+  quantize_options.compute_dtype = stored_dtype(store, path);
+  quantize_options.from_store = &store;
+  const QuantizeResult result =
+      quantize(checkpoint, *model, targets, {}, nullptr, quantize_options, setup.cluster());
+  if (setup.speaks()) print_result(options, result);
+}
+
+}  // namespace
+
+Command export_command() {
+  return {"export", "another checkpoint from a calibration store, no forward pass", true, &options,
+          &run};
+}
+
+}  // namespace halftone

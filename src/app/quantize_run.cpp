@@ -1,0 +1,158 @@
+#include "app/quantize_run.h"
+
+#include <cstdio>
+
+#include "app/run_setup.h"
+#include "calibrate/quantizer_names.h"
+#include "core/error.h"
+#include "core/log.h"
+#include "engine/summary.h"
+#include "engine/weight_source.h"
+#include "model/family.h"
+
+namespace halftone {
+namespace {
+
+std::vector<std::string> split(const std::string& list) {
+  std::vector<std::string> parts;
+  size_t begin = 0;
+  while (begin <= list.size()) {
+    const size_t end = std::min(list.find(',', begin), list.size());
+    if (end > begin) parts.push_back(list.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return parts;
+}
+
+void print_table(const QuantizeResult& result) {
+  std::printf("%-12s %10s %12s  %s\n", "format", "MB", "bits/weight", "checkpoint");
+  for (const QuantizeResult::Output& output : result.outputs) {
+    std::printf("%-12s %10.2f %12.3f  %s\n", output.format.c_str(),
+                static_cast<double>(output.bytes) / 1e6, output.bits_per_weight,
+                output.dir.c_str());
+    if (output.fallbacks > 0) {
+      std::printf("  %lld linears fell back; see summary.json\n",
+                  static_cast<long long>(output.fallbacks));
+    }
+  }
+}
+
+}  // namespace
+
+void add_target_options(Options& options) {
+  options.text("model", "DIR", "", "the checkpoint: a Hugging Face folder");
+  options.text("format", "NAME[,NAME]", "", "formats to write (halftone formats lists them)");
+  options.text("recipe", "NAME|FILE.yaml", "", "a built-in recipe or your own instead of --format");
+  options.flag("strict", "a rule of your recipe that matches nothing is an error");
+  options.text("kv-cache", "NAME", "none", "KV cache format (halftone formats lists them)");
+}
+
+void add_output_options(Options& options) {
+  options.group("Output");
+  options.text("out", "DIR", "", "where the checkpoint goes; with several formats DIR/FORMAT");
+  options.choice("target", {"hf"}, "hf", "layout of the output");
+  options.integer("max-shard-size", 10'000'000'000, 1, INT64_MAX, "bytes per weight file");
+  options.flag("overwrite", "replace an existing output");
+}
+
+std::vector<Recipe> read_recipes(const Options& options) {
+  std::vector<Recipe> recipes;
+  const std::vector<std::string> names = split(options.get("format"));
+  if (options.given("recipe")) {
+    if (!names.empty()) throw UsageError("--format and --recipe exclude each other");
+    recipes.push_back(load_recipe(options.get("recipe")));
+  } else if (names.empty()) {
+    throw UsageError("--format (or --recipe) is missing; halftone formats lists the formats");
+  }
+  for (const std::string& name : names) {
+    recipes.push_back(load_preset(name, "ptq"));
+    for (size_t i = 0; i + 1 < recipes.size(); ++i) {
+      if (recipes[i].name == recipes.back().name) {
+        throw UsageError(concat("--format names '", recipes.back().name, "' twice"));
+      }
+    }
+  }
+  for (Recipe& recipe : recipes) add_kv_cache(recipe, options.get("kv-cache"));
+  return recipes;
+}
+
+fs::path without_trailing_slash(const std::string& path) {
+  const fs::path clean = fs::absolute(path).lexically_normal();
+  return clean.has_filename() ? clean : clean.parent_path();
+}
+
+void check_output(const fs::path& out, const fs::path& model, bool overwrite) {
+  if (fs::exists(out) && !overwrite) {
+    throw UsageError(concat("'", out.string(), "' exists already: choose another --out, or pass ",
+                            "--overwrite"));
+  }
+  if (fs::exists(out) && fs::equivalent(out, model)) {
+    throw UsageError("--out must not be the --model itself");
+  }
+}
+
+void make_parent(const fs::path& out, bool speaks, Communicator& ranks) {
+  if (speaks) {
+    std::error_code error;
+    fs::create_directories(out.parent_path(), error);
+    if (error) {
+      throw ResourceError(concat("cannot create '", out.parent_path().string(),
+                                 "': ", error.message(), " (choose another --out)"));
+    }
+  }
+  ranks.barrier();
+}
+
+void check_rules(const Options& options, const Model& model, const Recipe& recipe, bool speaks) {
+  for (const UnmatchedRule& unmatched : unmatched_rules(recipe, quantizer_names(model))) {
+    if (options.get_flag("strict")) throw UsageError(unmatched.message);
+    if (speaks) log_warn(unmatched.message);
+  }
+}
+
+std::unique_ptr<Model> open_model(const Checkpoint& checkpoint) {
+  if (is_quantized(checkpoint)) {
+    throw InputError(concat("'", checkpoint.directory().string(),
+                            "' is quantized already (config.json has a quantization_config): give "
+                            "the original checkpoint"));
+  }
+  std::unique_ptr<Model> model = make_model(checkpoint);
+  check_tensors(checkpoint, *model);
+  return model;
+}
+
+std::vector<Target> make_targets(const Options& options, const Checkpoint& checkpoint,
+                                 const Model& model, const std::vector<Recipe>& recipes,
+                                 const fs::path& out) {
+  std::vector<Target> targets;
+  for (const Recipe& recipe : recipes) {
+    const bool alone = recipes.size() == 1;
+    if (recipe.propagate == Recipe::Propagate::kQuantized && !alone) {
+      throw UsageError(concat("'", recipe.name, "' calibrates each layer on quantized ones before ",
+                              "it (propagate: quantized), so it cannot share a pass with other ",
+                              "formats: give it a run of its own"));
+    }
+    targets.push_back(make_target(checkpoint, model, recipe, alone ? out : out / recipe.name,
+                                  options.get_integer("max-shard-size")));
+  }
+  return targets;
+}
+
+QuantizeOptions quantize_options_of(const Options& options, const fs::path& out) {
+  QuantizeOptions quantize_options;
+  quantize_options.numerics = numerics(options);
+  quantize_options.overwrite = options.get_flag("overwrite");
+  quantize_options.out = out;
+  quantize_options.resolved = options.resolved();
+  return quantize_options;
+}
+
+void print_result(const Options& options, const QuantizeResult& result) {
+  if (options.get_flag("json")) {
+    print_json(to_json(result));
+  } else {
+    print_table(result);
+  }
+}
+
+}  // namespace halftone

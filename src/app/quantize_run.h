@@ -1,0 +1,42 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "app/options.h"
+#include "engine/quantize.h"
+
+namespace halftone {
+
+// What `quantize` and `export` share.
+
+// --model, --format, --recipe, --kv-cache
+void add_target_options(Options& options);
+// --out, --target, --max-shard-size, --overwrite
+void add_output_options(Options& options);
+
+// What --format or --recipe ask for, with the rules of --kv-cache.
+std::vector<Recipe> read_recipes(const Options& options);
+
+fs::path without_trailing_slash(const std::string& path);
+// The folder that will hold the outputs must be writable before the work begins; an output that
+// exists is refused.
+void check_output(const fs::path& out, const fs::path& model, bool overwrite);
+void make_parent(const fs::path& out, bool speaks, Communicator& ranks);
+
+// User's rules that match no quantizer of the model: warnings, or with --strict a UsageError.
+void check_rules(const Options& options, const Model& model, const Recipe& recipe, bool speaks);
+
+// The model of an original checkpoint, its tensors checked; a quantized one is an InputError.
+std::unique_ptr<Model> open_model(const Checkpoint& checkpoint);
+// The targets of a run; several go into folders of their own below `out`.
+std::vector<Target> make_targets(const Options& options, const Checkpoint& checkpoint,
+                                 const Model& model, const std::vector<Recipe>& recipes,
+                                 const fs::path& out);
+// Everything but the compute dtype and what is said of padding.
+QuantizeOptions quantize_options_of(const Options& options, const fs::path& out);
+// The table, or with --json the object.
+void print_result(const Options& options, const QuantizeResult& result);
+
+}  // namespace halftone
