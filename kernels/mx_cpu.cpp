@@ -26,15 +26,16 @@ template <typename Element>
 void quantize_4(const typename Element::Storage* w, int64_t blocks, uint8_t* __restrict__ packed,
                 uint8_t* __restrict__ scales) {
   float inverses[kBlocks];
-  float values[kTile];
+  float factor[kTile];
   uint8_t codes[kTile];
   for (int64_t start = 0; start < blocks; start += kBlocks) {
     const int64_t size = std::min(kBlocks, blocks - start);
     const auto* const tile = w + start * kMxBlock;
     find_scales<Mxfp4, Element>(tile, size, scales + start, inverses);
-    for (int64_t i = 0; i < size * kMxBlock; ++i) values[i] = Element::load(tile[i]);
-    multiply_blocks<kMxBlock>(values, inverses, size);
-    for (int64_t i = 0; i < size * kMxBlock; ++i) codes[i] = mxfp4_code(values[i]);
+    spread<kMxBlock>(inverses, size, factor);
+    for (int64_t i = 0; i < size * kMxBlock; ++i) {
+      codes[i] = mxfp4_code(Element::load(tile[i]) * factor[i]);
+    }
     pack_pairs(codes, size * kMxBlock / 2, packed + start * kMxBlock / 2);
   }
 }
@@ -43,15 +44,16 @@ template <typename Element>
 void quantize_8(const typename Element::Storage* w, int64_t blocks, uint8_t* __restrict__ codes,
                 uint8_t* __restrict__ scales) {
   float inverses[kBlocks];
-  float values[kTile];
+  float factor[kTile];
   for (int64_t start = 0; start < blocks; start += kBlocks) {
     const int64_t size = std::min(kBlocks, blocks - start);
     const auto* const tile = w + start * kMxBlock;
     find_scales<Mxfp8, Element>(tile, size, scales + start, inverses);
-    for (int64_t i = 0; i < size * kMxBlock; ++i) values[i] = Element::load(tile[i]);
-    multiply_blocks<kMxBlock>(values, inverses, size);
+    spread<kMxBlock>(inverses, size, factor);
     uint8_t* const bytes = codes + start * kMxBlock;
-    for (int64_t i = 0; i < size * kMxBlock; ++i) bytes[i] = mxfp8_code(values[i]);
+    for (int64_t i = 0; i < size * kMxBlock; ++i) {
+      bytes[i] = mxfp8_code(Element::load(tile[i]) * factor[i]);
+    }
   }
 }
 
@@ -59,16 +61,17 @@ template <typename Element>
 void dequantize_4(const uint8_t* packed, const uint8_t* scales, int64_t blocks,
                   typename Element::Storage* __restrict__ w) {
   float steps[kBlocks];
-  float values[kTile];
+  float factor[kTile];
   uint8_t codes[kTile];
   for (int64_t start = 0; start < blocks; start += kBlocks) {
     const int64_t size = std::min(kBlocks, blocks - start);
     for (int64_t b = 0; b < size; ++b) steps[b] = float_of_e8m0(scales[start + b]);
     unpack_pairs(packed + start * kMxBlock / 2, size * kMxBlock / 2, codes);
-    for (int64_t i = 0; i < size * kMxBlock; ++i) values[i] = float_of_e2m1(codes[i]);
-    multiply_blocks<kMxBlock>(values, steps, size);
+    spread<kMxBlock>(steps, size, factor);
     auto* const tile = w + start * kMxBlock;
-    for (int64_t i = 0; i < size * kMxBlock; ++i) tile[i] = Element::store(values[i]);
+    for (int64_t i = 0; i < size * kMxBlock; ++i) {
+      tile[i] = Element::store(float_of_e2m1(codes[i]) * factor[i]);
+    }
   }
 }
 
@@ -76,15 +79,16 @@ template <typename Element>
 void dequantize_8(const uint8_t* codes, const uint8_t* scales, int64_t blocks,
                   typename Element::Storage* __restrict__ w) {
   float steps[kBlocks];
-  float values[kTile];
+  float factor[kTile];
   for (int64_t start = 0; start < blocks; start += kBlocks) {
     const int64_t size = std::min(kBlocks, blocks - start);
     for (int64_t b = 0; b < size; ++b) steps[b] = float_of_e8m0(scales[start + b]);
     const uint8_t* const bytes = codes + start * kMxBlock;
-    for (int64_t i = 0; i < size * kMxBlock; ++i) values[i] = float_of_e4m3(bytes[i]);
-    multiply_blocks<kMxBlock>(values, steps, size);
+    spread<kMxBlock>(steps, size, factor);
     auto* const tile = w + start * kMxBlock;
-    for (int64_t i = 0; i < size * kMxBlock; ++i) tile[i] = Element::store(values[i]);
+    for (int64_t i = 0; i < size * kMxBlock; ++i) {
+      tile[i] = Element::store(float_of_e4m3(bytes[i]) * factor[i]);
+    }
   }
 }
 
@@ -94,7 +98,9 @@ void fake_quantize(const typename Element::Storage* x, int64_t blocks,
                    typename Element::Storage* y) {
   float inverses[kBlocks];
   float steps[kBlocks];
-  float values[kTile];
+  float inverse[kTile];
+  float factor[kTile];
+  typename Element::Storage results[kTile];
   for (int64_t start = 0; start < blocks; start += kBlocks) {
     const int64_t size = std::min(kBlocks, blocks - start);
     const auto* const from = x + start * kMxBlock;
@@ -107,11 +113,13 @@ void fake_quantize(const typename Element::Storage* x, int64_t blocks,
       inverses[b] = inverse_of_e8m0(scale);
       steps[b] = float_of_e8m0(scale);
     }
-    for (int64_t i = 0; i < size * kMxBlock; ++i) values[i] = Element::load(from[i]);
-    multiply_blocks<kMxBlock>(values, inverses, size);
-    for (int64_t i = 0; i < size * kMxBlock; ++i) values[i] = Format::round(values[i]);
-    multiply_blocks<kMxBlock>(values, steps, size);
-    for (int64_t i = 0; i < size * kMxBlock; ++i) to[i] = Element::store(values[i]);
+    spread<kMxBlock>(inverses, size, inverse);
+    spread<kMxBlock>(steps, size, factor);
+    for (int64_t i = 0; i < size * kMxBlock; ++i) {
+      const float rounded = Format::round(Element::load(from[i]) * inverse[i]);
+      results[i] = Element::store(rounded * factor[i]);
+    }
+    std::copy(results, results + size * kMxBlock, to);
   }
 }
 

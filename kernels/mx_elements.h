@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "kernels/numeric_types.h"
+#include "kernels/nvfp4_elements.h"
 
 namespace halftone {
 
@@ -57,7 +57,7 @@ HALFTONE_HOST_DEVICE inline uint8_t mxfp8_code(float x) {
 struct Mxfp4 {
   static constexpr float kLargest = 6.0f;
   HALFTONE_HOST_DEVICE static float round(float x) {
-    const float rounded = float_of_e2m1(e2m1_of_float(x));
+    const float rounded = round_to_e2m1(x);
     return is_nan_bits(bits_of(x)) ? x : rounded;
   }
 };

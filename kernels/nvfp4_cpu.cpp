@@ -12,11 +12,12 @@ namespace {
 template <typename Element, int64_t kBlock>
 void encode(const typename Element::Storage* tile, int64_t blocks, const float* steps,
             uint8_t* __restrict__ packed) {
-  float values[kBlocks * kBlock];
+  float step[kBlocks * kBlock];
   uint8_t codes[kBlocks * kBlock];
-  for (int64_t i = 0; i < blocks * kBlock; ++i) values[i] = Element::load(tile[i]);
-  divide_blocks<kBlock>(values, steps, blocks);
-  for (int64_t i = 0; i < blocks * kBlock; ++i) codes[i] = e2m1_of_float(values[i]);
+  spread<kBlock>(steps, blocks, step);
+  for (int64_t i = 0; i < blocks * kBlock; ++i) {
+    codes[i] = e2m1_of_float(Element::load(tile[i]) / step[i]);
+  }
   pack_pairs(codes, blocks * kBlock / 2, packed);
 }
 
@@ -56,16 +57,17 @@ template <typename Element, int64_t kBlock>
 void dequantize(const uint8_t* packed, const uint8_t* block_scales, int64_t blocks, float scale_2,
                 typename Element::Storage* __restrict__ w) {
   float steps[kBlocks];
-  float values[kBlocks * kBlock];
+  float step[kBlocks * kBlock];
   uint8_t codes[kBlocks * kBlock];
   for (int64_t start = 0; start < blocks; start += kBlocks) {
     const int64_t size = std::min(kBlocks, blocks - start);
     for (int64_t b = 0; b < size; ++b) steps[b] = float_of_e4m3(block_scales[start + b]) * scale_2;
     unpack_pairs(packed + start * kBlock / 2, size * kBlock / 2, codes);
+    spread<kBlock>(steps, size, step);
     auto* const tile = w + start * kBlock;
-    for (int64_t i = 0; i < size * kBlock; ++i) values[i] = float_of_e2m1(codes[i]);
-    multiply_blocks<kBlock>(values, steps, size);
-    for (int64_t i = 0; i < size * kBlock; ++i) tile[i] = Element::store(values[i]);
+    for (int64_t i = 0; i < size * kBlock; ++i) {
+      tile[i] = Element::store(float_of_e2m1(codes[i]) * step[i]);
+    }
   }
 }
 
@@ -76,14 +78,16 @@ void fake_quantize(const typename Element::Storage* x, const float* column_scale
                    float g, typename Element::Storage* y) {
   const float d = 6.0f * g;
   float steps[kBlocks];
-  float values[kBlocks * kBlock];
+  float step[kBlocks * kBlock];
   typename Element::Storage scaled[kBlocks * kBlock];
+  typename Element::Storage rounded[kBlocks * kBlock];
   for (int64_t start = 0; start < blocks; start += kBlocks) {
     const int64_t size = std::min(kBlocks, blocks - start);
+    const int64_t count = size * kBlock;
     const auto* from = x + start * kBlock;
     if (column_scale != nullptr) {
       const float* const factor = column_scale + start * kBlock;
-      for (int64_t i = 0; i < size * kBlock; ++i) {
+      for (int64_t i = 0; i < count; ++i) {
         scaled[i] = Element::store(Element::load(from[i]) * factor[i]);
       }
       from = scaled;
@@ -92,12 +96,12 @@ void fake_quantize(const typename Element::Storage* x, const float* column_scale
       steps[b] = amax_of_block<Element, kBlock>(from + b * kBlock);
     }
     for (int64_t b = 0; b < size; ++b) steps[b] = fake_nvfp4_step(steps[b], d, g);
-    for (int64_t i = 0; i < size * kBlock; ++i) values[i] = Element::load(from[i]);
-    divide_blocks<kBlock>(values, steps, size);
-    for (int64_t i = 0; i < size * kBlock; ++i) values[i] = round_to_e2m1(values[i]);
-    multiply_blocks<kBlock>(values, steps, size);
+    spread<kBlock>(steps, size, step);
     auto* const to = y + start * kBlock;
-    for (int64_t i = 0; i < size * kBlock; ++i) to[i] = Element::store(values[i]);
+    for (int64_t i = 0; i < count; ++i) {
+      rounded[i] = Element::store(round_to_e2m1(Element::load(from[i]) / step[i]) * step[i]);
+    }
+    std::copy(rounded, rounded + count, to);
   }
 }
 

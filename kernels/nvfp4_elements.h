@@ -40,8 +40,15 @@ HALFTONE_HOST_DEVICE inline float fake_nvfp4_step(float amax_of_block, float d, 
   return step < 1e-5f ? 1.0f : step;
 }
 
+// float_of_e2m1(e2m1_of_float(value)) without the code in between.
 HALFTONE_HOST_DEVICE inline float round_to_e2m1(float value) {
-  return float_of_e2m1(e2m1_of_float(value));
+  constexpr uint32_t kSix = 0x40c00000u;
+  const uint32_t bits = bits_of(value);
+  const uint32_t magnitude = (bits & 0x7fffffffu) < kSix ? bits & 0x7fffffffu : kSix;
+  const uint32_t normal = (magnitude + 0x1fffffu + ((magnitude >> 22) & 1u)) & 0xffc00000u;
+  const uint32_t below_one = bits_of(float_of_bits(magnitude) + 4194304.0f - 4194304.0f);
+  const uint32_t sign = bits - 0x80000001u < 0x7f800000u ? 0x80000000u : 0u;
+  return float_of_bits(sign | (magnitude < 0x3f800000u ? below_one : normal));
 }
 
 }  // namespace halftone

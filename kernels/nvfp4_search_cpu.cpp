@@ -8,8 +8,9 @@
 namespace halftone::cpu {
 namespace {
 
-// Sixteen blocks are searched together, one in each lane of a vector.
-constexpr int kLanes = 16;
+// Blocks are searched many at a time, one in each lane: enough of them that compilers vectorize the
+// loops over the lanes and do not unroll them.
+constexpr int kLanes = 64;
 
 struct Lanes {
   float v[kLanes];
@@ -79,8 +80,8 @@ struct Group {
   int lanes;
 };
 
-// Of one column of blocks in sixteen rows if there is a Hessian, which they share, else simply
-// sixteen neighbours.
+// Of one column of blocks in neighbouring rows if there is a Hessian, which they share, else simply
+// neighbours.
 Group group_of(int64_t group, int64_t rows, int64_t columns, bool by_column) {
   const int64_t start = by_column ? group / columns * kLanes : group * kLanes;
   const int64_t size = by_column ? rows : rows * columns;

@@ -70,6 +70,23 @@ TEST(E2M1, EveryCodeReturnsFromItsValue) {
   }
 }
 
+// Over the whole of fp32 in steps that meet every exponent, every tie and its neighbours, and what
+// is not finite.
+TEST(E2M1, RoundingIsEncodingAndDecoding) {
+  std::vector<float> values{INFINITY, NAN, -NAN, -0.0f};
+  for (uint64_t bits = 0; bits < 0x100000000u; bits += 9973) {
+    values.push_back(float_of_bits(static_cast<uint32_t>(bits)));
+  }
+  for (const float tie : {.25f, .75f, 1.25f, 1.75f, 2.5f, 3.5f, 5.0f, 1.0f, 6.0f}) {
+    for (const float x : {std::nextafter(tie, 0.0f), tie, std::nextafter(tie, 9.0f)}) {
+      values.insert(values.end(), {x, -x});
+    }
+  }
+  for (const float value : values) {
+    ASSERT_EQ(bits_of(round_to_e2m1(value)), bits_of(float_of_e2m1(e2m1_of_float(value)))) << value;
+  }
+}
+
 TEST(E8M0, TheLeastPowerOfTwoForEveryBF16AndF16Amax) {
   for (uint32_t code = 0; code < 0x7f80u; ++code) {
     for (const float amax : {float_of_bf16(static_cast<uint16_t>(code)),
