@@ -46,22 +46,29 @@ AlgorithmMethod max_method() {
            layerwise()}};
 }
 
+// What a search multiplies amax with.
+AlgorithmOption start_multiplier() {
+  return {"start_multiplier", "start", Type::kNumber, kLeast, 1000, 0.25, "smallest factor"};
+}
+AlgorithmOption stop_multiplier() {
+  return {"stop_multiplier", "stop", Type::kNumber, kLeast, 1000, 4.0, "largest factor"};
+}
+AlgorithmOption step_size() {
+  return {"step_size", "step", Type::kNumber, 1e-3, 1000, 0.1, "distance of the factors"};
+}
+
 AlgorithmMethod mse_method() {
   return {"mse",
           "weight scales of least squared error",
-          {{"start_multiplier", "start", Type::kNumber, kLeast, 1000, 0.25, "smallest factor"},
-           {"stop_multiplier", "stop", Type::kNumber, kLeast, 1000, 4.0, "largest factor"},
-           {"step_size", "step", Type::kNumber, 1e-3, 1000, 0.1, "distance of the factors"},
-           sweep(false),
-           layerwise()}};
+          {start_multiplier(), stop_multiplier(), step_size(), sweep(false), layerwise()}};
 }
 
 AlgorithmMethod local_hessian_method() {
   return {"local_hessian",
           "weight scales of least error on the layer's inputs",
-          {{"start_multiplier", "start", Type::kNumber, kLeast, 1000, 0.25, "smallest factor"},
-           {"stop_multiplier", "stop", Type::kNumber, kLeast, 1000, 4.0, "largest factor"},
-           {"step_size", "step", Type::kNumber, 1e-3, 1000, 0.1, "distance of the factors"},
+          {start_multiplier(),
+           stop_multiplier(),
+           step_size(),
            sweep(true),
            {"block_size", "", Type::kInteger, 1, 65536, 16, "inputs that share one Hessian"},
            {"debug", "", Type::kFlag, 0, 0, false, "accepted without effect"},
@@ -149,12 +156,14 @@ const AlgorithmMethod* find_algorithm_method(const std::string& name) {
 
 namespace {
 
-const Json& value_of(const AlgorithmSpec& spec, const std::string& name, Type type) {
+[[noreturn]] void fail_wrong_use(const AlgorithmSpec& spec, const std::string& name) {
+  throw std::logic_error(concat("'", spec.method, "' has no such option '", name, "'"));
+}
+
+const Json& value_of(const AlgorithmSpec& spec, const std::string& name) {
   const AlgorithmMethod* method = find_algorithm_method(spec.method);
   const AlgorithmOption* option = method == nullptr ? nullptr : method->find(name);
-  if (option == nullptr || option->type != type) {
-    throw std::logic_error(concat("'", spec.method, "' has no such option '", name, "'"));
-  }
+  if (option == nullptr) fail_wrong_use(spec, name);
   const auto given = spec.options.find(option->name);
   return given == spec.options.end() ? option->fallback : *given;
 }
@@ -162,24 +171,34 @@ const Json& value_of(const AlgorithmSpec& spec, const std::string& name, Type ty
 }  // namespace
 
 double option(const AlgorithmSpec& spec, const std::string& name) {
-  return value_of(spec, name, Type::kNumber).get<double>();
+  const Json& value = value_of(spec, name);
+  if (value.is_boolean()) return value.get<bool>() ? 1.0 : 0.0;
+  if (!value.is_number()) fail_wrong_use(spec, name);
+  return value.get<double>();
 }
 
 int64_t integer_option(const AlgorithmSpec& spec, const std::string& name) {
-  return value_of(spec, name, Type::kInteger).get<int64_t>();
+  const Json& value = value_of(spec, name);
+  if (!value.is_number_integer()) fail_wrong_use(spec, name);
+  return value.get<int64_t>();
 }
 
 bool flag_option(const AlgorithmSpec& spec, const std::string& name) {
-  return value_of(spec, name, Type::kFlag).get<bool>();
+  const Json& value = value_of(spec, name);
+  if (!value.is_boolean()) fail_wrong_use(spec, name);
+  return value.get<bool>();
 }
 
 std::vector<std::string> texts_option(const AlgorithmSpec& spec, const std::string& name) {
-  return value_of(spec, name, Type::kTexts).get<std::vector<std::string>>();
+  const Json& value = value_of(spec, name);
+  if (!value.is_array()) fail_wrong_use(spec, name);
+  return value.get<std::vector<std::string>>();
 }
 
 AlgorithmSpec algorithm_option(const AlgorithmSpec& spec, const std::string& name) {
   AlgorithmSpec nested;
-  nested.options = value_of(spec, name, Type::kAlgorithm);
+  nested.options = value_of(spec, name);
+  if (!nested.options.contains("method")) fail_wrong_use(spec, name);
   nested.method = nested.options.at("method").get<std::string>();
   nested.options.erase("method");
   nested.line = spec.line;

@@ -51,7 +51,7 @@ const AlgorithmMethod* find_algorithm_method(const std::string& name);
 
 // What an option is for this step: the recipe's value, else the table's default. Names that the
 // method does not have, or of another type, are std::logic_errors: the caller is wrong.
-double option(const AlgorithmSpec& spec, const std::string& name);
+double option(const AlgorithmSpec& spec, const std::string& name);  // a flag is 0 or 1
 int64_t integer_option(const AlgorithmSpec& spec, const std::string& name);
 bool flag_option(const AlgorithmSpec& spec, const std::string& name);
 std::vector<std::string> texts_option(const AlgorithmSpec& spec, const std::string& name);

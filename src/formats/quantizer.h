@@ -51,10 +51,10 @@ struct Quantizer {
   bool bias = false;
   // Hadamard rotation of the last dimension, also where the quantizer is off.
   bool rotate = false;
-  // Double quantization: how many block scales share one scale of their own.
-  std::optional<BlockSizes> scale_block_sizes;
   // "nf4": codes are indices of that table instead of numbers. Empty: numbers.
   std::string codebook;
+  // Double quantization: how many block scales share one scale of their own.
+  std::optional<int64_t> scale_block;
 
   // On, with scales that calibration finds: neither constant nor found anew at every call.
   bool is_calibrated() const { return enable && !dynamic && !use_constant_amax && !constant_amax; }

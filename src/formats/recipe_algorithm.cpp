@@ -94,7 +94,7 @@ const AlgorithmMethod& method_of(const YamlValue& name) {
 
 // Rules between several options of one method.
 void check_together(const AlgorithmSpec& spec, const YamlValue& value) {
-  if (spec.method == "mse") {
+  if (find_algorithm_method(spec.method)->find("step_size") != nullptr) {
     const double range = option(spec, "stop_multiplier") - option(spec, "start_multiplier");
     if (range < 0) value.fail("start_multiplier must not be above stop_multiplier");
     if (range / option(spec, "step_size") > kMaxCandidates) {

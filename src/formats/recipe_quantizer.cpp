@@ -64,7 +64,7 @@ BlockSizes read_block_sizes(const YamlValue& value, Quantizer& quantizer) {
       entry.value.only_keys({"-1"});
       const YamlValue* size = entry.value.find("-1");
       if (size == nullptr) entry.value.fail("scale_block_sizes needs -1");
-      quantizer.scale_block_sizes = BlockSizes{read_block_size(*size), 0, false, std::nullopt};
+      quantizer.scale_block = read_block_size(*size);
     }
   }
   if (sizes.last == 0) value.fail("block sizes need -1, the last dimension");
@@ -202,8 +202,8 @@ Json block_sizes_json(const Quantizer& quantizer) {
   if (sizes.second_last != 0) json["-2"] = block_size_json(sizes.second_last);
   json["type"] = sizes.dynamic ? "dynamic" : "static";
   if (sizes.scale_bits) json["scale_bits"] = to_json(*sizes.scale_bits);
-  if (quantizer.scale_block_sizes) {
-    json["scale_block_sizes"]["-1"] = block_size_json(quantizer.scale_block_sizes->last);
+  if (quantizer.scale_block) {
+    json["scale_block_sizes"]["-1"] = block_size_json(*quantizer.scale_block);
   }
   if (quantizer.four_over_six) json["four_over_six"] = true;
   return json;

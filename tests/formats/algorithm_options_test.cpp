@@ -94,7 +94,10 @@ TEST(Algorithms, TheTableIsConsistent) {
     }
   }
   EXPECT_THROW(option({"max", Json::object(), 0}, "alpha"), std::logic_error);
-  EXPECT_THROW(option({"gptq", Json::object(), 0}, "block_size"), std::logic_error);
+  EXPECT_THROW(option({"svdquant", Json::object(), 0}, "skip_layers"), std::logic_error);
+  EXPECT_THROW(integer_option({"gptq", Json::object(), 0}, "perc_damp"), std::logic_error);
+  EXPECT_EQ(option({"gptq", Json::object(), 0}, "block_size"), 128.0);
+  EXPECT_EQ(option({"local_hessian", Json::object(), 0}, "fp8_scale_sweep"), 1.0);
   EXPECT_THROW(option({"unknown", Json::object(), 0}, "alpha"), std::logic_error);
 }
 

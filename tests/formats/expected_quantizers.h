@@ -54,7 +54,7 @@ inline Quantizer four_over_six_quantizer() {
 
 inline Quantizer nf4_quantizer() {
   Quantizer quantizer = quantizer_with(kInt4, {64, 0, false, kInt8});
-  quantizer.scale_block_sizes = BlockSizes{256, 0, false, std::nullopt};
+  quantizer.scale_block = 256;
   quantizer.codebook = "nf4";
   return quantizer;
 }

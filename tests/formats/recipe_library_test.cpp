@@ -182,7 +182,7 @@ const std::vector<QuantizerName>& model_names() {
 
 TEST(UnmatchedRules, NamesPatternLineAndTheNearest) {
   const Recipe recipe = parse_recipe(R"(
-imports: {off: units/base_disable_all, mlp: units/mlp_nvfp4}
+imports: {off: units/all_off, mlp: units/mlp_nvfp4}
 quantize:
   quant_cfg:
     - $import: off
