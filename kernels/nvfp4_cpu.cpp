@@ -1,19 +1,35 @@
 #include "kernels/nvfp4_cpu.h"
 
 #include <algorithm>
+#include <memory>
 
 #include "kernels/cpu_blocks.h"
 #include "kernels/cpu_loops.h"
 #include "kernels/nvfp4_elements.h"
+#include "kernels/nvfp4_limits_cpu.h"
 
 namespace halftone::cpu {
 namespace {
 
+// Finding the limits costs about as much as this many elements.
+constexpr int64_t kWorthLimits = 1 << 18;
+
+// Nothing for fp32, whose magnitudes are too many for limits, and for small matrices.
+template <typename Element>
+std::unique_ptr<const Nvfp4LimitTable> limits_for(int64_t count, float scale_2) {
+  if (sizeof(typename Element::Storage) != 2 || count < kWorthLimits) return nullptr;
+  auto table = std::make_unique<Nvfp4LimitTable>();
+  fill_limits<Element>(scale_2, table.get());
+  return table;
+}
+
 template <typename Element, int64_t kBlock>
-void encode(const typename Element::Storage* tile, int64_t blocks, const float* steps,
-            uint8_t* __restrict__ packed) {
+void encode_by_division(const typename Element::Storage* tile, int64_t blocks,
+                        const uint8_t* scales, float scale_2, uint8_t* __restrict__ packed) {
+  float steps[kBlocks];
   float step[kBlocks * kBlock];
   uint8_t codes[kBlocks * kBlock];
+  for (int64_t b = 0; b < blocks; ++b) steps[b] = float_of_e4m3(scales[b]) * scale_2;
   spread<kBlock>(steps, blocks, step);
   for (int64_t i = 0; i < blocks * kBlock; ++i) {
     codes[i] = e2m1_of_float(Element::load(tile[i]) / step[i]);
@@ -22,34 +38,44 @@ void encode(const typename Element::Storage* tile, int64_t blocks, const float* 
 }
 
 template <typename Element, int64_t kBlock>
+void encode(const typename Element::Storage* tile, int64_t blocks, const uint8_t* scales,
+            float scale_2, const Nvfp4LimitTable* limits, uint8_t* __restrict__ packed) {
+  if constexpr (sizeof(typename Element::Storage) == 2) {
+    const auto usable = [limits](uint8_t scale) { return limits->usable[scale]; };
+    if (limits != nullptr && std::all_of(scales, scales + blocks, usable)) {
+      encode_by_limits<Element, kBlock, kBlocks * kBlock>(tile, blocks * kBlock, *limits, scales,
+                                                          packed);
+      return;
+    }
+  }
+  encode_by_division<Element, kBlock>(tile, blocks, scales, scale_2, packed);
+}
+
+template <typename Element, int64_t kBlock>
 void quantize(const typename Element::Storage* w, int64_t blocks, float scale_2,
-              uint8_t* __restrict__ packed, uint8_t* __restrict__ block_scales) {
+              const Nvfp4LimitTable* limits, uint8_t* __restrict__ packed,
+              uint8_t* __restrict__ block_scales) {
   const float d = 6.0f * scale_2;
-  float steps[kBlocks];
+  float amaxes[kBlocks];
   for (int64_t start = 0; start < blocks; start += kBlocks) {
     const int64_t size = std::min(kBlocks, blocks - start);
-    const auto* tile = w + start * kBlock;
+    const auto* const tile = w + start * kBlock;
+    uint8_t* const scales = block_scales + start;
     for (int64_t b = 0; b < size; ++b) {
-      steps[b] = amax_of_block<Element, kBlock>(tile + b * kBlock);
+      amaxes[b] = amax_of_block<Element, kBlock>(tile + b * kBlock);
     }
-    for (int64_t b = 0; b < size; ++b) {
-      const uint8_t code = nvfp4_block_scale(steps[b], d);
-      block_scales[start + b] = code;
-      steps[b] = float_of_e4m3(code) * scale_2;
-    }
-    encode<Element, kBlock>(tile, size, steps, packed + start * kBlock / 2);
+    for (int64_t b = 0; b < size; ++b) scales[b] = nvfp4_block_scale(amaxes[b], d);
+    encode<Element, kBlock>(tile, size, scales, scale_2, limits, packed + start * kBlock / 2);
   }
 }
 
 template <typename Element, int64_t kBlock>
 void quantize_with_scales(const typename Element::Storage* w, int64_t blocks,
-                          const uint8_t* block_scales, float scale_2,
+                          const uint8_t* block_scales, float scale_2, const Nvfp4LimitTable* limits,
                           uint8_t* __restrict__ packed) {
-  float steps[kBlocks];
   for (int64_t start = 0; start < blocks; start += kBlocks) {
-    const int64_t size = std::min(kBlocks, blocks - start);
-    for (int64_t b = 0; b < size; ++b) steps[b] = float_of_e4m3(block_scales[start + b]) * scale_2;
-    encode<Element, kBlock>(w + start * kBlock, size, steps, packed + start * kBlock / 2);
+    encode<Element, kBlock>(w + start * kBlock, std::min(kBlocks, blocks - start),
+                            block_scales + start, scale_2, limits, packed + start * kBlock / 2);
   }
 }
 
@@ -131,8 +157,9 @@ template <typename Element, int64_t kBlock>
 void quantize_matrix(const Context& context, const MatrixView& w_NK, float scale_2, uint8_t* packed,
                      uint8_t* block_scales) {
   const auto* w = static_cast<const typename Element::Storage*>(w_NK.data);
+  const auto limits = limits_for<Element>(w_NK.count(), scale_2);
   for_ranges(context, w_NK.count() / kBlock, kGrain / kBlock, [&](int64_t begin, int64_t end) {
-    vectorized<quantize<Element, kBlock>>(w + begin * kBlock, end - begin, scale_2,
+    vectorized<quantize<Element, kBlock>>(w + begin * kBlock, end - begin, scale_2, limits.get(),
                                           packed + begin * kBlock / 2, block_scales + begin);
   });
 }
@@ -141,9 +168,10 @@ template <typename Element, int64_t kBlock>
 void quantize_matrix_with_scales(const Context& context, const MatrixView& w_NK,
                                  const uint8_t* block_scales, float scale_2, uint8_t* packed) {
   const auto* w = static_cast<const typename Element::Storage*>(w_NK.data);
+  const auto limits = limits_for<Element>(w_NK.count(), scale_2);
   for_ranges(context, w_NK.count() / kBlock, kGrain / kBlock, [&](int64_t begin, int64_t end) {
     vectorized<quantize_with_scales<Element, kBlock>>(w + begin * kBlock, end - begin,
-                                                      block_scales + begin, scale_2,
+                                                      block_scales + begin, scale_2, limits.get(),
                                                       packed + begin * kBlock / 2);
   });
 }

@@ -8,64 +8,66 @@
 namespace halftone::cpu {
 namespace {
 
-// Blocks are searched many at a time, one in each lane: enough of them that compilers vectorize the
-// loops over the lanes and do not unroll them.
+// Blocks are searched many at a time, one in each lane. The lanes in use are a multiple of a
+// vector's that compilers do not know, so that they vectorize the loops over them and do not
+// unroll.
 constexpr int kLanes = 64;
+constexpr int kVector = 16;
 
 struct Lanes {
   float v[kLanes];
 };
 
 // w[c] is column c of all lanes; dw likewise.
-void subtract(const Lanes* w, const Lanes& step, Lanes* dw) {
+void subtract(int lanes, const Lanes* w, const Lanes& step, Lanes* dw) {
   for (int c = 0; c < kSearchBlock; ++c) {
-    for (int l = 0; l < kLanes; ++l) dw[c].v[l] = static_nvfp4_error(w[c].v[l], step.v[l]);
+    for (int l = 0; l < lanes; ++l) dw[c].v[l] = static_nvfp4_error(w[c].v[l], step.v[l]);
   }
 }
 
-void sum_of_squares(const Lanes* dw, Lanes* error) {
+void sum_of_squares(int lanes, const Lanes* dw, Lanes* error) {
   *error = {};
   for (int c = 0; c < kSearchBlock; ++c) {
-    for (int l = 0; l < kLanes; ++l) error->v[l] += dw[c].v[l] * dw[c].v[l];
+    for (int l = 0; l < lanes; ++l) error->v[l] += dw[c].v[l] * dw[c].v[l];
   }
 }
 
-void quadratic_form(const Lanes* dw, const float* hessian, Lanes* error) {
+void quadratic_form(int lanes, const Lanes* dw, const float* hessian, Lanes* error) {
   *error = {};
   for (int i = 0; i < kSearchBlock; ++i) {
     Lanes product = {};
     for (int j = 0; j < kSearchBlock; ++j) {
       const float h = hessian[i * kSearchBlock + j];
-      for (int l = 0; l < kLanes; ++l) product.v[l] += h * dw[j].v[l];
+      for (int l = 0; l < lanes; ++l) product.v[l] += h * dw[j].v[l];
     }
-    for (int l = 0; l < kLanes; ++l) error->v[l] += dw[i].v[l] * product.v[l];
+    for (int l = 0; l < lanes; ++l) error->v[l] += dw[i].v[l] * product.v[l];
   }
 }
 
 // base: what the candidates are multiplied by; hessian is that of these columns or null.
-void search_lanes(const Lanes* w, const Lanes* base, const Nvfp4Search* search,
+void search_lanes(int lanes, const Lanes* w, const Lanes* base, const Nvfp4Search* search,
                   const float* hessian, Lanes* best_amax) {
   Lanes least;
-  for (int l = 0; l < kLanes; ++l) {
+  for (int l = 0; l < lanes; ++l) {
     least.v[l] = std::numeric_limits<float>::infinity();
     best_amax->v[l] = base->v[l] * search->candidates[0];
   }
   for (int64_t i = 0; i < search->count; ++i) {
     Lanes amax;
     Lanes step;
-    for (int l = 0; l < kLanes; ++l) {
+    for (int l = 0; l < lanes; ++l) {
       amax.v[l] = base->v[l] * search->candidates[i];
       step.v[l] = static_nvfp4_step(amax.v[l], *search);
     }
     Lanes dw[kSearchBlock];
-    subtract(w, step, dw);
+    subtract(lanes, w, step, dw);
     Lanes error;
     if (hessian != nullptr) {
-      quadratic_form(dw, hessian, &error);
+      quadratic_form(lanes, dw, hessian, &error);
     } else {
-      sum_of_squares(dw, &error);
+      sum_of_squares(lanes, dw, &error);
     }
-    for (int l = 0; l < kLanes; ++l) {
+    for (int l = 0; l < lanes; ++l) {
       const bool better = error.v[l] < least.v[l];
       least.v[l] = better ? error.v[l] : least.v[l];
       best_amax->v[l] = better ? amax.v[l] : best_amax->v[l];
@@ -106,7 +108,8 @@ void search_group(const typename Element::Storage* w, const Group& group, int64_
   const float* const hessian =
       search.hessian != nullptr ? search.hessian + column * kSearchBlock * kSearchBlock : nullptr;
   Lanes best;
-  vectorized<search_lanes>(&values[0], &base, &search, hessian, &best);
+  const int lanes = (group.lanes + kVector - 1) / kVector * kVector;
+  vectorized<search_lanes>(lanes, &values[0], &base, &search, hessian, &best);
   for (int l = 0; l < group.lanes; ++l) best_amax[group.first + l * group.stride] = best.v[l];
 }
 

@@ -227,6 +227,37 @@ TEST(Nvfp4, EveryBF16IsIdempotentUnderGivenScales) {
   }
 }
 
+// Every 16-bit element under every positive block scale, in a matrix large enough for limits in
+// place of divisions: fitting steps, subnormal ones, and ones under which tiny elements vanish.
+TEST(Nvfp4, EveryElementUnderEveryScale) {
+  constexpr int64_t kScales = 126;
+  for (const DType dtype : {DType::kBF16, DType::kF16}) {
+    Matrix w(dtype, 4096 * kScales, 16);
+    std::vector<uint8_t> scales(static_cast<size_t>(w.rows));
+    const auto element = [](int64_t i) {
+      return static_cast<uint16_t>(i / 16 / kScales * 16 + i % 16);
+    };
+    for (int64_t i = 0; i < w.count(); ++i) {
+      const uint16_t bits = element(i);
+      std::memcpy(&w.bytes[2 * static_cast<size_t>(i)], &bits, sizeof(bits));
+      scales[static_cast<size_t>(i / 16)] = static_cast<uint8_t>(1 + i / 16 % kScales);
+    }
+    std::vector<uint8_t> packed(static_cast<size_t>(w.count() / 2));
+    for (const float scale_2 : {0.000217f, 3e-40f, 7.3e32f}) {
+      quantize_nvfp4_with_scales({}, w.view(), 16, scales.data(), scale_2, packed.data());
+      int64_t wrong = 0;
+      for (int64_t i = 0; i < w.count(); ++i) {
+        const float step = float_of_e4m3(scales[static_cast<size_t>(i / 16)]) * scale_2;
+        const float x =
+            dtype == DType::kBF16 ? float_of_bf16(element(i)) : float_of_f16(element(i));
+        const uint8_t pair = packed[static_cast<size_t>(i / 2)];
+        wrong += e2m1_of_float(x / step) != (i % 2 == 0 ? pair & 15 : pair >> 4);
+      }
+      EXPECT_EQ(wrong, 0) << name_of(dtype) << " " << scale_2;
+    }
+  }
+}
+
 // The dynamic kind is the static one with the amaxes of max calibration where nothing is rounded
 // before the scale itself: 1.3125 / 2688 is 2^-11.
 TEST(Nvfp4, StaticScalesWithoutRoundingAreTheDynamicOnes) {
