@@ -25,7 +25,7 @@ Json describe(const std::vector<Recipe>& presets) {
 void print(const char* title, const std::vector<Recipe>& presets) {
   std::printf("%s\n", title);
   for (const Recipe& preset : presets) {
-    std::printf("  %-10s %-18s %s\n", preset.name.c_str(), preset.preset.c_str(),
+    std::printf("  %-24s %-34s %s\n", preset.name.c_str(), preset.preset.c_str(),
                 preset.description.c_str());
   }
 }
@@ -34,11 +34,15 @@ void run(const Options& options, const World* /*world*/) {
   const std::vector<Recipe> formats = all_presets("ptq");
   const std::vector<Recipe> caches = all_presets("kv_cache");
   if (options.get_flag("json")) {
-    print_json({{"formats", describe(formats)}, {"kv_cache", describe(caches)}});
+    print_json({{"formats", describe(formats)},
+                {"kv_cache", describe(caches)},
+                {"recipes", recipe_names()}});
     return;
   }
   print("Formats (--format; the second name is Model Optimizer's, both are accepted)", formats);
   print("KV cache formats (--kv-cache; none is the default)", caches);
+  std::printf("Recipes (--recipe)\n");
+  for (const std::string& name : recipe_names()) std::printf("  %s\n", name.c_str());
 }
 
 }  // namespace

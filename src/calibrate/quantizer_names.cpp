@@ -1,28 +1,71 @@
 #include "calibrate/quantizer_names.h"
 
+#include <algorithm>
+#include <iterator>
+
+#include "core/error.h"
+#include "core/log.h"
+
 namespace halftone {
+namespace {
+
+constexpr const char* kLinear = "nn.Linear";
+constexpr const char* kAttention = "attention";
+constexpr const char* kEmbedding = "nn.Embedding";
+constexpr std::string_view kWeight = ".weight";
+
+void add(std::vector<QuantizerName>& names, const std::string& owner, const char* parent_class,
+         std::initializer_list<const char*> quantizers) {
+  for (const char* quantizer : quantizers) {
+    names.push_back({concat(owner, ".", quantizer), parent_class});
+  }
+}
+
+// The embedding stage's tensors, as modules.
+void add_embeddings(std::vector<QuantizerName>& names, const StageSpec& stage) {
+  for (const TensorNeed& tensor : stage.tensors) {
+    if (!tensor.name.ends_with(kWeight)) continue;
+    add(names, tensor.name.substr(0, tensor.name.size() - kWeight.size()), kEmbedding,
+        {"weight_quantizer", "input_quantizer", "output_quantizer"});
+  }
+}
+
+bool is_stored(const QuantizerName& quantizer) {
+  constexpr const char* kLinearKinds[] = {".weight_quantizer", ".input_quantizer"};
+  constexpr const char* kCacheKinds[] = {".k_bmm_quantizer", ".v_bmm_quantizer"};
+  const auto ends = [&](const char* kind) { return quantizer.name.ends_with(kind); };
+  if (quantizer.parent_class == kLinear) {
+    return std::any_of(std::begin(kLinearKinds), std::end(kLinearKinds), ends);
+  }
+  return quantizer.parent_class == kAttention &&
+         std::any_of(std::begin(kCacheKinds), std::end(kCacheKinds), ends);
+}
+
+}  // namespace
 
 std::vector<QuantizerName> quantizer_names(const Model& model) {
   std::vector<QuantizerName> names;
-  const auto add = [&](const std::string& module, const char* owner) {
-    for (const char* kind : {"weight", "input", "output"}) {
-      names.push_back({module + "." + kind + "_quantizer", owner});
-    }
-  };
   for (const StageSpec& stage : model.stages()) {
-    if (stage.kind == StageKind::kEmbedding) {
-      for (const TensorNeed& tensor : stage.tensors) {
-        add(tensor.name.substr(0, tensor.name.rfind('.')), "nn.Embedding");
-      }
+    if (stage.kind == StageKind::kEmbedding) add_embeddings(names, stage);
+    for (const LinearSite& linear : stage.linears) {
+      add(names, linear.name, kLinear, {"weight_quantizer", "input_quantizer", "output_quantizer"});
     }
-    for (const LinearSite& linear : stage.linears) add(linear.name, "nn.Linear");
     for (const AttentionSite& attention : stage.attentions) {
-      for (const char* kind : {"q", "k", "v", "p"}) {
-        names.push_back({attention.name + "." + kind + "_bmm_quantizer", "attention"});
-      }
+      add(names, attention.name, kAttention,
+          {"q_bmm_quantizer", "k_bmm_quantizer", "v_bmm_quantizer", "p_bmm_quantizer"});
     }
   }
   return names;
+}
+
+void refuse_other_quantizers(const Model& model, const Recipe& recipe) {
+  for (const QuantizerName& quantizer : quantizer_names(model)) {
+    if (is_stored(quantizer)) continue;
+    if (!recipe.resolve(quantizer.name, quantizer.parent_class).enabled()) continue;
+    throw UsageError(concat("the recipe '", recipe.name, "' enables '", quantizer.name,
+                            "': only weights and inputs of linears, keys and values are "
+                            "quantized; disable it"));
+  }
 }
 
 }  // namespace halftone

@@ -7,8 +7,13 @@
 
 namespace halftone {
 
-// Every quantizer of a model as recipes name them (formats-and-hf-export.md, 1.6): of linears, of
-// attentions, and of the embedding.
+// Every quantizer that a recipe may name in this model, with its owner's class
+// (formats-and-hf-export.md, 1.6): of linears ("nn.Linear"), attentions ("attention") and
+// embeddings ("nn.Embedding").
 std::vector<QuantizerName> quantizer_names(const Model& model);
+
+// A recipe that enables a quantizer other than those of weights, inputs, keys and values asks for
+// what no checkpoint stores: a UsageError.
+void refuse_other_quantizers(const Model& model, const Recipe& recipe);
 
 }  // namespace halftone

@@ -4,6 +4,7 @@
 #include <map>
 
 #include "calibrate/algorithm.h"
+#include "calibrate/quantizer_names.h"
 #include "calibrate/smoothing_plan.h"
 #include "core/error.h"
 #include "core/log.h"
@@ -138,6 +139,7 @@ bool StagePlan::any_quantized() const {
 }
 
 TargetPlan plan_target(const Model& model, const Recipe& recipe) {
+  refuse_other_quantizers(model, recipe);
   TargetPlan target{recipe, {}};
   bool any_weight = false;
   bool any_kv = false;

@@ -70,7 +70,7 @@ AlgorithmMethod local_hessian_method() {
            stop_multiplier(),
            step_size(),
            sweep(true),
-           {"block_size", "", Type::kInteger, 1, 65536, 16, "inputs that share one Hessian"},
+           {"block_size", "", Type::kInteger, 16, 16, 16, "inputs that share one Hessian"},
            {"debug", "", Type::kFlag, 0, 0, false, "accepted without effect"},
            layerwise()}};
 }

@@ -241,7 +241,7 @@ std::shared_ptr<const Codec> match_nf4(const QuantizerSequence& weight, const In
   const Quantizer& only = weight.only();
   const bool ours = weight.stages.size() == 1 && only.is_calibrated() && only.codebook == "nf4" &&
                     only.num_bits == kInt4 && only.block_sizes &&
-                    only.block_sizes->last == kBlock && only.scale_block_sizes && only.scale_block_sizes->last == kScaleBlock &&
+                    only.block_sizes->last == kBlock && only.scale_block == kScaleBlock &&
                     !input.quantized();
   static const auto codec = make_nf4_codec(kStateBytes);
   return ours ? codec : nullptr;

@@ -65,7 +65,7 @@ TEST_F(MaxTest, WeightOnlyNeedsNoInput) {
 
 TEST_F(MaxTest, LinearsThatStayAreLeftAlone) {
   Recipe recipe = load_preset("nvfp4", "ptq");
-  recipe.rules.push_back({"*down_proj*", "", {}, false});
+  recipe.rules.push_back({"*down_proj*", "", {}, false, "test", 1, false});
   statistics_.input_amax[6] = MaxBucket::kAbsent;
   const auto linears = solve(recipe);
   EXPECT_EQ(linears[6].weight_amax, 0.0f);

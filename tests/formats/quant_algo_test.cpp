@@ -94,6 +94,9 @@ std::vector<Row> table() {
        kEightThenFour32},
       {format_of(make_mxfp4_codec(), K::kFp8Dynamic), "W4A8_MXFP4_FP8", kSize32, nullptr,
        kEightThenFour32},
+      {format_of(make_mxfp4_codec(), K::kNone), "mxfp4", kNothing,
+       R"({"weights":{"dynamic":false,"num_bits":4,"type":"float","group_size":32}})",
+       R"({"weights":{"dynamic":false,"num_bits":4,"type":"float","group_size":32}})"},
       {format_of(make_mxfp4_codec(), K::kMxfp4), "mxfp4", kNothing, nullptr,
        R"({"quant_algo":"mxfp4"})"},
       {format_of(make_mxfp8_codec(), K::kMxfp8), "MXFP8", kSize32, nullptr,
@@ -127,7 +130,7 @@ TEST(QuantAlgo, IsReadBack) {
     SCOPED_TRACE(row.name);
     const QuantAlgo algo = quant_algo_of(row.format);
     const auto back = format_of_algo(algo.name, algo.extras.value("group_size", int64_t{0}),
-                                     tensors_of(row.format));
+                                     !row.format.input.quantized(), tensors_of(row.format));
     ASSERT_TRUE(back.has_value());
     EXPECT_EQ(back->input.kind, row.format.input.kind);
     EXPECT_EQ(back->pre_quant_scale, row.format.pre_quant_scale);
@@ -155,7 +158,7 @@ TEST(QuantAlgo, IsReadBack) {
 TEST(QuantAlgo, UnknownNamesAreNotRead) {
   const auto none = [](const std::string&) { return false; };
   for (const char* name : {"fp8", "", "W4A16", "AWQ", "nvfp4", "MXFP4", "MIXED_PRECISION"}) {
-    EXPECT_FALSE(format_of_algo(name, 16, none).has_value()) << name;
+    EXPECT_FALSE(format_of_algo(name, 16, false, none).has_value()) << name;
   }
 }
 
