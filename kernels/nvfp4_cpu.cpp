@@ -26,7 +26,7 @@ std::unique_ptr<const Nvfp4LimitTable> limits_for(int64_t count, float scale_2) 
 template <typename Element, int64_t kBlock>
 void encode_by_division(const typename Element::Storage* tile, int64_t blocks,
                         const uint8_t* scales, float scale_2, uint8_t* __restrict__ packed) {
-  float steps[kBlocks];
+  float steps[kBlocks] = {};
   float step[kBlocks * kBlock];
   uint8_t codes[kBlocks * kBlock];
   for (int64_t b = 0; b < blocks; ++b) steps[b] = float_of_e4m3(scales[b]) * scale_2;
@@ -82,7 +82,7 @@ void quantize_with_scales(const typename Element::Storage* w, int64_t blocks,
 template <typename Element, int64_t kBlock>
 void dequantize(const uint8_t* packed, const uint8_t* block_scales, int64_t blocks, float scale_2,
                 typename Element::Storage* __restrict__ w) {
-  float steps[kBlocks];
+  float steps[kBlocks] = {};
   float step[kBlocks * kBlock];
   uint8_t codes[kBlocks * kBlock];
   for (int64_t start = 0; start < blocks; start += kBlocks) {
@@ -103,7 +103,7 @@ template <typename Element, int64_t kBlock>
 void fake_quantize(const typename Element::Storage* x, const float* column_scale, int64_t blocks,
                    float g, typename Element::Storage* y) {
   const float d = 6.0f * g;
-  float steps[kBlocks];
+  float steps[kBlocks] = {};
   float step[kBlocks * kBlock];
   typename Element::Storage scaled[kBlocks * kBlock];
   typename Element::Storage rounded[kBlocks * kBlock];

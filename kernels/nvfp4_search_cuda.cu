@@ -59,7 +59,8 @@ __global__ void search_blocks(const typename Element::Storage* w, int64_t rows, 
     const float base = search.block_amax != nullptr ? search.block_amax[block] : search.global_amax;
     const float* const hessian =
         search.hessian != nullptr ? search.hessian + column * kSearchBlock * kSearchBlock : nullptr;
-    best_amax[block] = search_block(values, base, search, hessian);
+    // NaN has one spelling: processors disagree on what arithmetic makes of it.
+    best_amax[block] = F32Element::store(search_block(values, base, search, hessian));
   }
 }
 

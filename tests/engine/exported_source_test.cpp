@@ -149,7 +149,7 @@ TEST_F(ExportedSourceTest, BlocksThatAreNotWholeDoNotReachTheKernels) {
   tensors_["model.layers.0.mlp.down_proj.weight_scale"] = at::zeros({32, 2}, at::kByte);
   const Checkpoint checkpoint = shared_checkpoint(folder_, config, tensors_);
   Recipe recipe = load_preset("nvfp4", "ptq");
-  recipe.rules.push_back({"*down_proj*", "", {}, false});
+  recipe.rules.push_back({"*down_proj*", "", {}, false, "test", 1, false});
   quantize_to(folder_.path() / "out", checkpoint, {recipe}, batches_, cluster_);
   const fs::path dir = folder_.path() / "out" / "nvfp4";
   expect_refused(dir, read_json_file(dir / "config.json"),
