@@ -147,7 +147,7 @@ void StagePacker::write_linear(const LinearSite& linear, const LinearFormat& for
   for (const auto& [suffix, tensor] : packed) {
     write_tensor(linear.name + "." + suffix, tensor);
   }
-  Json record{{"format", format.codec->name()}, {"weight_amax", solution.weight_amax}};
+  Json record{{"format", format_name(format)}, {"weight_amax", solution.weight_amax}};
   if (format.input.quantized()) record["input"] = name_of(format.input.kind);
   if (solution.input_amax) record["input_amax"] = *solution.input_amax;
   // GPTQ's weight lies on the grid: its noise is what it changed.

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include "export/exclude_modules.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "export/exclude_modules.h"
 #include "formats/quant_algo.h"
 
 namespace halftone {

@@ -16,8 +16,8 @@ namespace {
 
 // The explicit list of codecs, in the order in which they are tried.
 constexpr MakeCodec kCodecs[] = {
-    &match_fp8,  &match_fp8_rows, &match_fp8_tiles, &match_int8,
-    &match_int4, &match_nvfp4,    &match_mxfp4,     &match_mxfp8, &match_nf4,
+    &match_fp8,   &match_fp8_rows, &match_fp8_tiles, &match_int8, &match_int4,
+    &match_nvfp4, &match_mxfp4,    &match_mxfp8,     &match_nf4,
 };
 
 }  // namespace

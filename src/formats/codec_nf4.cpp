@@ -94,7 +94,8 @@ NestedScales quantize_scales(const at::Tensor& absmax, const at::Tensor& map) {
     for (int64_t i = begin; i < end; ++i) most = std::max(most, std::abs(values[i]));
     largest[begin / kScaleBlock] = most;
     for (int64_t i = begin; i < end; ++i) {
-      codes[i] = nearest_code(map.const_data_ptr<float>(), most > 0.0f ? values[i] * (1.0f / most) : 0.0f);
+      codes[i] =
+          nearest_code(map.const_data_ptr<float>(), most > 0.0f ? values[i] * (1.0f / most) : 0.0f);
     }
   }
   return nested;
@@ -123,10 +124,9 @@ class Nf4Codec : public Codec {
 
   void check_shape(const std::string& module, int64_t out, int64_t in) const override {
     if (out * in % kBlock == 0) return;
-    throw InputError(concat("'", module, ".weight' is [", out, ", ", in,
-                            "]: NF4 needs a multiple of ", kBlock,
-                            " elements; leave it out with a --recipe that disables '", module,
-                            ".*'"));
+    throw InputError(
+        concat("'", module, ".weight' is [", out, ", ", in, "]: NF4 needs a multiple of ", kBlock,
+               " elements; leave it out with a --recipe that disables '", module, ".*'"));
   }
 
   std::vector<TensorSpec> tensors(int64_t out, int64_t in) const override {
@@ -206,8 +206,7 @@ class Nf4Codec : public Codec {
     const auto found = json.find("shape");
     const bool matrix = found != json.end() && found->is_array() && found->size() == 2 &&
                         (*found)[0].is_number_unsigned() && (*found)[1].is_number_unsigned();
-    if (!matrix ||
-        json_member<int64_t>(json, "blocksize", source) != kBlock ||
+    if (!matrix || json_member<int64_t>(json, "blocksize", source) != kBlock ||
         json_member<int64_t>(json, "nested_blocksize", source) != kScaleBlock) {
       throw InputError(source + ": only 2-D weights in blocks of 64 with nested blocks of 256");
     }

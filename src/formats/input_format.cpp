@@ -18,11 +18,14 @@ namespace {
 
 InputKind kind_of_blocks(const Quantizer& quantizer) {
   const BlockSizes& blocks = *quantizer.block_sizes;
-  if (!blocks.dynamic || blocks.second_last != 0) return InputKind::kNone;
+  if (blocks.second_last != 0) return InputKind::kNone;
+  // A token's scale is found at every call, whichever of the two places says so.
+  const bool dynamic = blocks.dynamic || quantizer.dynamic;
   if (blocks.last == kWholeAxis) {
-    return quantizer.num_bits == kE4M3 && !blocks.scale_bits ? InputKind::kFp8Token
-                                                             : InputKind::kNone;
+    const bool tokens = dynamic && quantizer.num_bits == kE4M3 && !blocks.scale_bits;
+    return tokens ? InputKind::kFp8Token : InputKind::kNone;
   }
+  if (!blocks.dynamic || quantizer.dynamic) return InputKind::kNone;
   if (blocks.last == 16 && blocks.scale_bits == kE4M3 && quantizer.num_bits == kE2M1) {
     return InputKind::kNvfp4;
   }
@@ -34,7 +37,7 @@ InputKind kind_of_blocks(const Quantizer& quantizer) {
 InputKind kind_of(const Quantizer& quantizer) {
   if (quantizer.axis || quantizer.use_constant_amax) return InputKind::kNone;
   if (quantizer.block_sizes) {
-    return quantizer.dynamic ? InputKind::kNone : kind_of_blocks(quantizer);
+    return kind_of_blocks(quantizer);
   }
   if (quantizer.num_bits == kE4M3) {
     return quantizer.dynamic ? InputKind::kFp8Dynamic : InputKind::kFp8;

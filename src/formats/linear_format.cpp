@@ -8,6 +8,22 @@ bool same_format(const LinearFormat& a, const LinearFormat& b) {
          a.low_rank == b.low_rank;
 }
 
+std::string format_name(const LinearFormat& format) {
+  const std::string kind = format.codec->name();
+  const bool fp8_input =
+      format.input.kind == InputKind::kFp8 || format.input.kind == InputKind::kFp8Dynamic;
+  if (kind == "fp8 per channel") return "fp8_pc_pt";
+  if (kind.starts_with("fp8 tiles")) return "fp8_pb_wo";
+  if (kind == "int8") return format.input.quantized() ? "int8_sq" : "int8_wo";
+  if (kind.starts_with("int4")) return format.input.quantized() ? "w4a8_awq" : "int4_awq";
+  if (kind == "mxfp4") return fp8_input ? "w4a8_mxfp4_fp8" : "mxfp4";
+  if (!kind.starts_with("nvfp4")) return kind;  // fp8, mxfp8, nf4
+  if (!format.input.quantized()) return "w4a16_nvfp4";
+  if (fp8_input) return "w4a8_nvfp4_fp8";
+  if (format.smoothing == Smoothing::kSvdQuant) return "nvfp4_svdquant";
+  return format.smoothing == Smoothing::kAwq ? "nvfp4_awq" : "nvfp4";
+}
+
 std::vector<TensorSpec> stored_tensors(const LinearFormat& format, int64_t out, int64_t in,
                                        DType model_dtype) {
   std::vector<TensorSpec> specs = format.codec->tensors(out, in);

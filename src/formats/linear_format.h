@@ -37,6 +37,10 @@ struct LinearFormat {
   bool quantized() const { return codec != nullptr; }
 };
 
+// The reference's identifier of a quantized linear's format (formats-and-hf-export.md, 1.7): "nvfp4",
+// "nvfp4_awq", "int8_wo", ...
+std::string format_name(const LinearFormat& format);
+
 // Whether engines may merge two linears of these formats.
 bool same_format(const LinearFormat& a, const LinearFormat& b);
 
