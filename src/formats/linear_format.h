@@ -37,8 +37,8 @@ struct LinearFormat {
   bool quantized() const { return codec != nullptr; }
 };
 
-// The reference's identifier of a quantized linear's format (formats-and-hf-export.md, 1.7): "nvfp4",
-// "nvfp4_awq", "int8_wo", ...
+// The reference's identifier of a quantized linear's format (formats-and-hf-export.md, 1.7):
+// "nvfp4", "nvfp4_awq", "int8_wo", ...
 std::string format_name(const LinearFormat& format);
 
 // Whether engines may merge two linears of these formats.

@@ -123,6 +123,10 @@ class Registries(CliTest):
 
     def test_every_listed_format_works_under_both_names(self):
         for entry in self.succeed_json("formats")["formats"]:
+            if entry["name"] == "nvfp4_experts_only":
+                self.refuse(2, ["quantizes no linear"], "quantize", "--model", NANO_LLAMA,
+                            "--format", entry["name"], "--out", self.folder / "experts")
+                continue
             out = self.quantize(entry["name"], "--format", entry["name"])
             if entry["preset"] != entry["name"]:
                 self.assert_same_checkpoint(

@@ -41,17 +41,19 @@ import json, sys, torch, transformers, bitsandbytes
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 quantized = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1], device_map="cpu")
 original = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[2], dtype=torch.bfloat16)
-ids = torch.arange(5, 69).unsqueeze(0)
-with torch.no_grad():
-    a, b = (model(ids).logits.float().flatten() for model in (quantized, original))
 layer = quantized.model.layers[1].mlp.down_proj
 assert isinstance(layer, bitsandbytes.nn.Linear4bit), type(layer)
 weight = original.model.layers[1].mlp.down_proj.weight.data
 theirs, state = quantize_4bit(weight, blocksize=64, compress_statistics=True, quant_type="nf4")
 ours = dequantize_4bit(layer.weight.data, layer.weight.quant_state).float()
+# bitsandbytes repacks the codes for the CPU when they are first used: compare them before.
+codes_equal = (layer.weight.data.flatten() == theirs.flatten()).float().mean().item()
+ids = torch.arange(5, 69).unsqueeze(0)
+with torch.no_grad():
+    a, b = (model(ids).logits.float().flatten() for model in (quantized, original))
 print(json.dumps({
     "cosine": torch.nn.functional.cosine_similarity(a, b, dim=0).item(),
-    "codes_equal": (layer.weight.data.flatten() == theirs.flatten()).float().mean().item(),
+    "codes_equal": codes_equal,
     "error": ((ours - weight.float()).norm() / weight.float().norm()).item(),
     "their_error": ((dequantize_4bit(theirs, state).float() - weight.float()).norm()
                     / weight.float().norm()).item()}))

@@ -110,7 +110,7 @@ class Recipes(CliTest):
                            rule("*input_quantizer", "nvfp4") + TAIL)
 
     def test_missing_file(self):
-        self.refuse(3, ["nowhere.yaml"], "quantize", "--model", NANO_LLAMA, "--out",
+        self.refuse(2, ["nowhere.yaml"], "quantize", "--model", NANO_LLAMA, "--out",
                     self.folder / "out", "--recipe", self.folder / "nowhere.yaml")
 
 
