@@ -110,7 +110,10 @@ void search_group(const typename Element::Storage* w, const Group& group, int64_
   Lanes best;
   const int lanes = (group.lanes + kVector - 1) / kVector * kVector;
   vectorized<search_lanes>(lanes, &values[0], &base, &search, hessian, &best);
-  for (int l = 0; l < group.lanes; ++l) best_amax[group.first + l * group.stride] = best.v[l];
+  // NaN has one spelling: processors disagree on what arithmetic makes of it.
+  for (int l = 0; l < group.lanes; ++l) {
+    best_amax[group.first + l * group.stride] = F32Element::store(best.v[l]);
+  }
 }
 
 }  // namespace

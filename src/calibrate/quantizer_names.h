@@ -12,8 +12,8 @@ namespace halftone {
 // embeddings ("nn.Embedding").
 std::vector<QuantizerName> quantizer_names(const Model& model);
 
-// A recipe that enables a quantizer other than those of weights, inputs, keys and values asks for
-// what no checkpoint stores: a UsageError.
+// A recipe that enables quantizers of embeddings, queries or attention weights asks for what no
+// checkpoint stores: a UsageError.
 void refuse_other_quantizers(const Model& model, const Recipe& recipe);
 
 }  // namespace halftone

@@ -139,7 +139,6 @@ bool StagePlan::any_quantized() const {
 }
 
 TargetPlan plan_target(const Model& model, const Recipe& recipe) {
-  refuse_other_quantizers(model, recipe);
   TargetPlan target{recipe, {}};
   bool any_weight = false;
   bool any_kv = false;
@@ -161,6 +160,7 @@ TargetPlan plan_target(const Model& model, const Recipe& recipe) {
     target.stages.push_back(std::move(plan));
   }
   check_cache_formats(model, target.stages);
+  refuse_other_quantizers(model, recipe);
   if (!any_weight && (asks_for_weights(recipe) || !any_kv)) {
     throw UsageError(concat("the recipe '", recipe.name,
                             "' quantizes no linear of this model: check its patterns"));

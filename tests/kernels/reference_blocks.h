@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "kernels/context.h"
@@ -82,7 +83,7 @@ inline double search_nvfp4_block(const Block& w, double base, double global_amax
       best = amax;
     }
   }
-  return best;
+  return std::isnan(best) ? std::numeric_limits<double>::quiet_NaN() : best;
 }
 
 // 2.12. The exponent that is stored, for an amax: the smallest e with amax / largest <= 2^e.
