@@ -50,6 +50,9 @@ struct Algorithm {
   // The formats that the algorithm works on, and in words; null: all. Others keep what they have.
   bool (*fits)(const LinearFormat& format) = nullptr;
   std::string fits_text;
+  bool works_on(const LinearFormat& format) const {
+    return format.quantized() && (fits == nullptr || fits(format));
+  }
   // Searches over the inputs that the ranks captured; may be null. Collective. `solution` is what
   // the algorithms before this one left.
   void (*choose)(const StageRun& run, const AlgorithmSpec& spec, const CapturedInputs& inputs,

@@ -45,7 +45,7 @@ void plan_smoothing(const StageSpec& stage, const Recipe& recipe, StagePlan& pla
     if (algorithm.smoothing == Smoothing::kNone) continue;
     for (size_t i = 0; i < plan.linears.size(); ++i) {
       LinearFormat& format = plan.linears[i];
-      if (!format.quantized() || !algorithm.fits(format)) continue;
+      if (!algorithm.works_on(format)) continue;
       if (algorithm.smoothing == Smoothing::kSvdQuant) {
         format.low_rank = low_rank_of(spec, stage.linears[i]);
         if (format.low_rank == 0) continue;

@@ -35,7 +35,7 @@ ObserveOptions needs_of(const Recipe& recipe, const StagePlan& plan) {
   for (const AlgorithmSpec& spec : recipe.algorithms) {
     const Algorithm& algorithm = algorithm_named(spec.method);
     for (const LinearFormat& format : plan.linears) {
-      if (!format.quantized() || (algorithm.fits != nullptr && !algorithm.fits(format))) continue;
+      if (!algorithm.works_on(format)) continue;
       needs.mean_abs = needs.mean_abs || algorithm.needs_mean_abs;
       needs.capture = needs.capture || algorithm.needs_inputs;
     }

@@ -158,8 +158,7 @@ void check_statistics(const StageSpec& stage, const StagePlan& plan, const Recip
     }
     for (const AlgorithmSpec& spec : recipe.algorithms) {
       const Algorithm& algorithm = algorithm_named(spec.method);
-      if (algorithm.choose == nullptr || unseen) continue;
-      if (algorithm.fits != nullptr && !algorithm.fits(format)) continue;
+      if (algorithm.choose == nullptr || unseen || !algorithm.works_on(format)) continue;
       if (choices[i].empty()) fail("results of " + spec.method, linear.name, recipe);
     }
   }

@@ -67,7 +67,9 @@ void check_tensors(const Checkpoint& checkpoint, const Model& model) {
 }
 
 std::unique_ptr<Model> make_model(const Checkpoint& checkpoint) {
-  return family_of(checkpoint).make(checkpoint.config(), config_path(checkpoint));
+  return family_of(checkpoint)
+      .make({checkpoint.config(), config_path(checkpoint),
+             [&](const std::string& name) { return checkpoint.has(name); }});
 }
 
 std::vector<std::vector<std::string>> tensor_names(const Model& model) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -9,13 +10,21 @@
 
 namespace halftone {
 
+// What a family makes a model of.
+struct ModelInput {
+  const Json& config;
+  std::string source;  // config.json's path, for errors
+  // Whether the checkpoint holds a tensor: names have prefixes that config.json does not tell.
+  std::function<bool(const std::string&)> has_tensor;
+};
+
 // A model family: one file in families/, one line in the registry (family.cpp).
 struct Family {
   std::string name;
   std::vector<std::string> architectures;  // as in config.json
   std::string description;
   // Reads config.json; unsupported or contradictory values are InputErrors naming the key.
-  std::unique_ptr<Model> (*make)(const Json& config, const std::string& source);
+  std::unique_ptr<Model> (*make)(const ModelInput& input);
 };
 
 const std::vector<Family>& families();

@@ -9,6 +9,9 @@
 
 namespace halftone {
 
+// How inference tensor parallelism splits a linear: its outputs, its inputs, or not at all.
+enum class ShardAxis : uint8_t { kNone, kOutput, kInput };
+
 // One quantizable weight with its input.
 struct LinearSite {
   std::string name;  // module path, "model.layers.0.self_attn.q_proj"
@@ -26,6 +29,14 @@ struct LinearSite {
   // -1: not an expert's.
   int expert = -1;
   std::string role = {};
+  // The module that stacks this expert's weight with its peers' ("...experts.gate_up_proj"): they
+  // share one weight amax and, in formats that engines know so, one tensor. Empty: none.
+  std::string stacked = {};
+  ShardAxis shard = ShardAxis::kNone;
+  // The module's name within a layer of a TensorRT-LLM checkpoint ("attention.qkv").
+  std::string trtllm = {};
+  // Reads one row for each position of the encoder, not of the decoder.
+  bool of_encoder = false;
 };
 
 // A norm whose output is read by the linears of one fused group and by nothing else, so that a
@@ -43,6 +54,7 @@ struct AttentionSite {
   int64_t kv_heads = 0;
   int64_t key_dim = 0;  // of a head
   int64_t value_dim = 0;
+  bool of_encoder = false;  // holds the encoder's positions
 };
 
 // Where each row of a batch has its real tokens: [begin, end) of the padded length.
@@ -65,6 +77,8 @@ class LinearRunner {
   // Keys (behind rotary embedding) and values [B, heads, T, dim] on their way into the cache.
   virtual std::pair<at::Tensor, at::Tensor> key_value(size_t site, at::Tensor k_BHTD,
                                                       at::Tensor v_BHTD) = 0;
+  // A router's choice: experts (int64) of each routed token and the weights of their outputs.
+  virtual void routed(const at::Tensor& /*ids_TK*/, const at::Tensor& /*weights_TK*/) {}
 };
 
 // Computes, nothing else.

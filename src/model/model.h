@@ -2,8 +2,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <climits>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/json.h"
@@ -14,10 +16,48 @@ namespace halftone {
 
 // What a stage needs to know of the batch that passes through it.
 struct BatchContext {
-  // Real tokens of each row; positions are 0 .. length-1 in every row, padding included.
+  // Real tokens of each row; positions are 0 .. length-1 in every row, padding included. Of the
+  // decoder where there is an encoder too.
   std::vector<TokenRange> tokens;
   int64_t length = 0;
   bool padded = false;
+  // The encoder's sequence; empty for decoder-only models.
+  std::vector<TokenRange> encoder_tokens = {};
+  int64_t encoder_length = 0;
+  bool encoder_padded = false;
+  // Padded positions go to experts too: their inputs count in statistics.
+  bool route_padding = false;
+  // Calibration: each token also feeds the statistics of the experts it likes best up to this share
+  // of all; what the layer computes does not change. 0: only those it is routed to.
+  double observed_experts = 0.0;
+};
+
+// What a layer's groups of experts hand on to each other.
+struct ExpertStates {
+  at::Tensor x_TH;          // the experts' input, one row a routed token
+  at::Tensor positions_T;   // of those rows among all B * T positions; undefined: all of them
+  at::Tensor ids_TK;        // chosen experts (int64), and as many more as only observe
+  at::Tensor weights_TK;    // 0 for those
+  at::Tensor residual_BTH;  // what the experts' sum is added to
+  at::Tensor sum_TH;
+};
+
+// What a batch carries from stage to stage.
+struct States {
+  at::Tensor x;        // input ids [B, T] (int64), then hidden [B, T, H], then logits [B, T, V]
+  at::Tensor encoder;  // the same of an encoder: ids or features, then hidden; undefined: none
+  ExpertStates experts = {};
+};
+
+// The part of a stage that one call computes: a layer's experts may be taken in groups, so that
+// only one group's weights are in memory. A whole stage is its only part.
+struct StagePart {
+  bool first = true;  // everything before the experts
+  bool last = true;   // everything behind them
+  int64_t expert_begin = 0;
+  int64_t expert_end = INT64_MAX;
+
+  bool whole() const { return first && last; }
 };
 
 // A model as a list of stages. Immutable after prepare(), so batches may run concurrently.
@@ -32,16 +72,24 @@ class Model {
   // Names of tensors that a tied checkpoint may hold although the model does not read them, each
   // with the tensor that it equals.
   virtual std::vector<std::pair<std::string, std::string>> tied_tensors() const = 0;
+  // Prefixes of tensors that the model does not read but that belong to its checkpoints (vision
+  // towers): copied without a warning.
+  virtual std::vector<std::string> carried_prefixes() const { return {}; }
+  // The same of layers that predict further tokens: engines find them among the unquantized ones.
+  virtual std::vector<std::string> next_token_prefixes() const { return {}; }
+  // "model.layers." and how many there are, next-token layers included: a tensor of a further one
+  // contradicts the configuration.
+  virtual std::vector<std::pair<std::string, int64_t>> numbered_prefixes() const { return {}; }
+  // Whether batches carry an encoder's input beside the decoder's.
+  virtual bool has_encoder() const { return false; }
 
   // Makes the tables (rotary embedding) for sequences of up to `length` tokens.
   virtual void prepare(int64_t length, at::ScalarType dtype, at::Device device) = 0;
-  // embedding: input ids [B, T] (int64) to hidden states [B, T, H]; layer: hidden to hidden;
-  // head: hidden to logits [B, T, vocabulary].
-  virtual at::Tensor forward(size_t stage, const StageWeights& weights, const at::Tensor& input,
-                             const BatchContext& batch, LinearRunner& runner) const = 0;
+  virtual States forward(size_t stage, const StagePart& part, const StageWeights& weights,
+                         States states, const BatchContext& batch, LinearRunner& runner) const = 0;
 };
 
-// The names on disk of every stage's tensors.
+// The names of every stage's tensors.
 std::vector<std::vector<std::string>> tensor_names(const Model& model);
 
 // The dtype that config.json gives ("dtype" or "torch_dtype"); of the first floating tensor when it

@@ -12,10 +12,21 @@ namespace halftone {
 
 enum class StageKind { kEmbedding, kLayer, kHead };
 
-// A tensor that a stage needs, under its name on disk.
+// Where a tensor of the model lies in one that checkpoints stack over experts ([experts, ...]).
+struct StackedSlice {
+  std::string tensor;  // the name on disk, without ".weight"; empty: not stacked
+  int64_t index = 0;   // of `count` equal parts along the first dimension
+  int64_t count = 0;
+  bool input_major = false;  // a part is stored as [in, out]
+};
+
+// A tensor that a stage needs.
 struct TensorNeed {
-  std::string name;
+  std::string name;  // what the model asks for; the name on disk unless it is stacked there
   std::vector<int64_t> shape;
+  int expert = -1;           // read by this routed expert alone; -1: by the rest of the stage
+  bool keeps_dtype = false;  // computed with as stored whatever the compute dtype (router biases)
+  StackedSlice stacked = {};
 };
 
 // One step of the layer-outer engine: its tensors, and the places where a LinearRunner is called.
@@ -26,9 +37,13 @@ struct StageSpec {
   std::vector<LinearSite> linears;
   std::vector<AttentionSite> attentions;
   std::vector<NormSite> norms;
+  // Modules with a weight that is never quantized and that engines look for in the list of
+  // unquantized ones: embeddings, convolutions, routers.
+  std::vector<std::string> plain_modules = {};
+  int experts = 0;  // routed experts; 0: none
 };
 
-// The tensors of one stage in the compute dtype, by name on disk.
+// The tensors of one stage in the compute dtype, by name.
 class StageWeights {
  public:
   void set(const std::string& name, at::Tensor tensor) { tensors_[name] = std::move(tensor); }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "text/dataset.h"
@@ -9,12 +10,22 @@ namespace halftone {
 
 enum class PadSide : uint8_t { kLeft, kRight };
 
+// What an encoder reads beside the decoder's ids, row-major.
+struct EncoderBatch {
+  int64_t length = 0;           // ids or frames a row
+  std::vector<int64_t> ids;     // rows x length; empty: features
+  std::vector<uint8_t> mask;    // rows x length; empty: features
+  std::vector<float> features;  // rows x channels x length: log-mel frames
+  int64_t channels = 0;
+};
+
 // rows x length, row-major. mask is 1 for a real token, 0 for padding.
 struct Batch {
   int64_t rows = 0;
   int64_t length = 0;
   std::vector<int64_t> input_ids;
   std::vector<uint8_t> mask;
+  std::optional<EncoderBatch> encoder = {};  // of models that have one
 
   int64_t tokens() const;  // unpadded
   bool padded() const { return tokens() != rows * length; }

@@ -82,7 +82,7 @@ inline Json tiny_config() {
 }
 
 inline std::unique_ptr<Model> tiny_model(const Json& config) {
-  return llama_family().make(config, "config.json");
+  return llama_family().make({config, "config.json", {}});
 }
 
 // Every tensor that the model needs: matrices with entries of about 0.3, norms around 1.
@@ -120,10 +120,11 @@ inline std::vector<at::Tensor> run_stages(const Checkpoint& checkpoint, Model& m
   model.prepare(batch.length, dtype, at::kCPU);
   PlainRunner runner;
   std::vector<at::Tensor> outputs;
-  at::Tensor x = ids_BT;
+  States states{ids_BT, {}};
   for (size_t s = 0; s < model.stages().size(); ++s) {
-    x = model.forward(s, weights_of_stage(checkpoint, model.stages()[s], dtype), x, batch, runner);
-    outputs.push_back(x);
+    states = model.forward(s, {}, weights_of_stage(checkpoint, model.stages()[s], dtype),
+                           std::move(states), batch, runner);
+    outputs.push_back(states.x);
   }
   return outputs;
 }

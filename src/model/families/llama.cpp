@@ -112,18 +112,23 @@ class LlamaModel : public Model {
     rope_ = make_rope(config_.rope, config_.head_dim, length, dtype, device);
   }
 
-  at::Tensor forward(size_t stage, const StageWeights& weights, const at::Tensor& input,
-                     const BatchContext& batch, LinearRunner& runner) const override {
+  States forward(size_t stage, const StagePart& /*part*/, const StageWeights& weights,
+                 States states, const BatchContext& batch, LinearRunner& runner) const override {
     switch (stages_[stage].kind) {
       case StageKind::kEmbedding:
-        return at::embedding(weights.at(kEmbedding), input);
-      case StageKind::kLayer:
-        return layer(stages_[stage], weights, input, batch, runner);
-      case StageKind::kHead:
+        states.x = at::embedding(weights.at(kEmbedding), states.x);
         break;
+      case StageKind::kLayer:
+        states.x = layer(stages_[stage], weights, states.x, batch, runner);
+        break;
+      case StageKind::kHead: {
+        const at::Tensor x_BTH =
+            rms_norm(states.x, weights.at("model.norm.weight"), config_.norm_epsilon);
+        states.x = run(stages_[stage], 0, weights, x_BTH, runner);
+        break;
+      }
     }
-    const at::Tensor x_BTH = rms_norm(input, weights.at("model.norm.weight"), config_.norm_epsilon);
-    return run(stages_[stage], 0, weights, x_BTH, runner);
+    return states;
   }
 
  private:
@@ -226,8 +231,8 @@ Family llama_family() {
   return {"llama",
           {"LlamaForCausalLM"},
           "Llama 2, 3, 3.1, 3.2, 3.3 and models of their shape",
-          [](const Json& config, const std::string& source) -> std::unique_ptr<Model> {
-            return std::make_unique<LlamaModel>(read_config(config, source));
+          [](const ModelInput& input) -> std::unique_ptr<Model> {
+            return std::make_unique<LlamaModel>(read_config(input.config, input.source));
           }};
 }
 
