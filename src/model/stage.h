@@ -6,19 +6,12 @@
 #include <string>
 #include <vector>
 
+#include "formats/stored_tensor.h"
 #include "model/linear_runner.h"
 
 namespace halftone {
 
 enum class StageKind { kEmbedding, kLayer, kHead };
-
-// Where a tensor of the model lies in one that checkpoints stack over experts ([experts, ...]).
-struct StackedSlice {
-  std::string tensor;  // the name on disk, without ".weight"; empty: not stacked
-  int64_t index = 0;   // of `count` equal parts along the first dimension
-  int64_t count = 0;
-  bool input_major = false;  // a part is stored as [in, out]
-};
 
 // A tensor that a stage needs.
 struct TensorNeed {
