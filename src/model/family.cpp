@@ -22,6 +22,16 @@ std::string architecture_of(const Checkpoint& checkpoint) {
   return list->front().get<std::string>();
 }
 
+const Family& family_named(const std::string& name) {
+  std::vector<std::string> known;
+  for (const Family& family : families()) {
+    if (family.name == name) return family;
+    known.push_back(family.name);
+  }
+  throw UsageError(concat("--family: unknown family '", name, "'", nearest_hint(name, known),
+                          "; halftone models lists them"));
+}
+
 }  // namespace
 
 const std::vector<Family>& families() {
@@ -44,32 +54,13 @@ const Family& family_of(const Checkpoint& checkpoint) {
   for (const std::string& one : known) text += (text.empty() ? "" : ", ") + one;
   throw InputError(concat(config_path(checkpoint), ": the architecture '", wanted,
                           "' is not supported", nearest_hint(wanted, known),
-                          "; supported: ", text));
+                          " (to try it as a known one: --family NAME); supported: ", text));
 }
 
-void check_tensor(const Checkpoint& checkpoint, const TensorNeed& need) {
-  const TensorInfo& info = checkpoint.info(need.name);
-  if (info.shape != need.shape) {
-    throw InputError(concat("tensor '", need.name, "' in '", checkpoint.file_of(need.name).string(),
-                            "' has shape ", shape_text(info.shape), ", but config.json asks for ",
-                            shape_text(need.shape)));
-  }
-  if (info.dtype != DType::kF32 && info.dtype != DType::kF16 && info.dtype != DType::kBF16) {
-    throw InputError(concat("tensor '", need.name, "' in '", checkpoint.file_of(need.name).string(),
-                            "' is ", name_of(info.dtype), "; expected F32, F16 or BF16"));
-  }
-}
-
-void check_tensors(const Checkpoint& checkpoint, const Model& model) {
-  for (const StageSpec& stage : model.stages()) {
-    for (const TensorNeed& need : stage.tensors) check_tensor(checkpoint, need);
-  }
-}
-
-std::unique_ptr<Model> make_model(const Checkpoint& checkpoint) {
-  return family_of(checkpoint)
-      .make({checkpoint.config(), config_path(checkpoint),
-             [&](const std::string& name) { return checkpoint.has(name); }});
+std::unique_ptr<Model> make_model(const Checkpoint& checkpoint, const std::string& family) {
+  const Family& chosen = family.empty() ? family_of(checkpoint) : family_named(family);
+  return chosen.make({checkpoint.config(), config_path(checkpoint),
+                      [&](const std::string& name) { return checkpoint.has(name); }});
 }
 
 std::vector<std::vector<std::string>> tensor_names(const Model& model) {

@@ -32,10 +32,8 @@ const std::vector<Family>& families();
 // The family of the checkpoint's architecture; InputError listing the supported ones otherwise.
 const Family& family_of(const Checkpoint& checkpoint);
 
-std::unique_ptr<Model> make_model(const Checkpoint& checkpoint);
-// Presence, dtype and shape of a tensor that is not quantized, or of all of a model, from the
-// headers alone (InputError).
-void check_tensor(const Checkpoint& checkpoint, const TensorNeed& need);
-void check_tensors(const Checkpoint& checkpoint, const Model& model);
+// `family`: take the checkpoint for one of this family whatever its architecture; empty: of its
+// own. An unknown family is a UsageError.
+std::unique_ptr<Model> make_model(const Checkpoint& checkpoint, const std::string& family = "");
 
 }  // namespace halftone

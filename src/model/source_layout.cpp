@@ -62,11 +62,7 @@ StoredTensor SourceLayout::locate(const TensorNeed& need, const Json& quantizati
     const SourceQuery query{checkpoint_, quantization, need.name, need.shape, need.stacked, dtype_};
     if (auto found = find_low_bit(query)) return *found;
   }
-  if (!need.stacked.tensor.empty()) return plain_slice(checkpoint_, need);
-  const TensorInfo& info = checkpoint_.info(need.name);
-  check_shape(checkpoint_, info, need.shape);
-  check_dtype(checkpoint_, info);
-  return stored_plainly(info);
+  return locate_plain(checkpoint_, need);
 }
 
 void SourceLayout::add_stage(const StageSpec& stage, const Json& quantization) {
@@ -124,6 +120,21 @@ void SourceLayout::add_extra(const Json& quantization) {
   std::sort(found.begin(), found.end(),
             [](const StoredTensor& a, const StoredTensor& b) { return a.name < b.name; });
   extra_ = std::move(found);
+}
+
+StoredTensor locate_plain(const Checkpoint& checkpoint, const TensorNeed& need) {
+  StoredTensor stored;
+  if (need.stacked.tensor.empty()) {
+    const TensorInfo& info = checkpoint.info(need.name);
+    check_shape(checkpoint, info, need.shape);
+    check_dtype(checkpoint, info);
+    stored = stored_plainly(info);
+  } else {
+    stored = plain_slice(checkpoint, need);
+  }
+  stored.expert = need.expert;
+  stored.keeps_dtype = need.keeps_dtype;
+  return stored;
 }
 
 int64_t bytes_of(const std::vector<StoredTensor>& stage) {

@@ -39,6 +39,9 @@ class SourceLayout {
   std::set<std::string> used_;  // names on disk
 };
 
+// A tensor that is stored plainly, alone or in a stack; checked like all others.
+StoredTensor locate_plain(const Checkpoint& checkpoint, const TensorNeed& need);
+
 // The bytes on disk of a stage's tensors.
 int64_t bytes_of(const std::vector<StoredTensor>& stage);
 
