@@ -1,5 +1,8 @@
 #include "model/family.h"
 
+#include <algorithm>
+#include <cctype>
+
 #include "core/error.h"
 #include "core/log.h"
 #include "core/text_distance.h"
@@ -22,11 +25,33 @@ std::string architecture_of(const Checkpoint& checkpoint) {
   return list->front().get<std::string>();
 }
 
+// The shape of the tensor on disk of which `need` is one part.
+std::vector<int64_t> stacked_shape(const TensorNeed& need) {
+  std::vector<int64_t> shape = need.shape;
+  if (need.stacked.input_major) std::reverse(shape.begin(), shape.end());
+  shape.insert(shape.begin(), need.stacked.count);
+  return shape;
+}
+
+// The number that follows the prefix in the name; -1: none.
+int64_t number_behind(const std::string& name, const std::string& prefix) {
+  if (!name.starts_with(prefix)) return -1;
+  int64_t number = -1;
+  for (size_t i = prefix.size(); i < name.size() && std::isdigit(name[i]) != 0; ++i) {
+    if (i > prefix.size() + 17) return INT64_MAX;
+    number = std::max<int64_t>(number, 0) * 10 + (name[i] - '0');
+  }
+  return number;
+}
+
 }  // namespace
 
 const std::vector<Family>& families() {
   static const std::vector<Family> list{
-      llama_family(),
+      llama_family(),    llama4_family(),    mistral_family(),     mixtral_family(),
+      qwen2_family(),    qwen2_moe_family(), qwen3_family(),       qwen3_moe_family(),
+      gemma3_family(),   phi3_family(),      phimoe_family(),      nemotron_nas_family(),
+      glm4_moe_family(), gpt_oss_family(),   deepseek_v3_family(),
   };
   return list;
 }
@@ -48,19 +73,34 @@ const Family& family_of(const Checkpoint& checkpoint) {
 }
 
 void check_tensor(const Checkpoint& checkpoint, const TensorNeed& need) {
-  const TensorInfo& info = checkpoint.info(need.name);
-  if (info.shape != need.shape) {
-    throw InputError(concat("tensor '", need.name, "' in '", checkpoint.file_of(need.name).string(),
+  const bool stacked = !need.stacked.tensor.empty();
+  const std::string& name = stacked ? need.stacked.tensor : need.name;
+  const std::vector<int64_t> shape = stacked ? stacked_shape(need) : need.shape;
+  const TensorInfo& info = checkpoint.info(name);
+  if (info.shape != shape) {
+    throw InputError(concat("tensor '", name, "' in '", checkpoint.file_of(name).string(),
                             "' has shape ", shape_text(info.shape), ", but config.json asks for ",
-                            shape_text(need.shape)));
+                            shape_text(shape)));
   }
   if (info.dtype != DType::kF32 && info.dtype != DType::kF16 && info.dtype != DType::kBF16) {
-    throw InputError(concat("tensor '", need.name, "' in '", checkpoint.file_of(need.name).string(),
-                            "' is ", name_of(info.dtype), "; expected F32, F16 or BF16"));
+    throw InputError(concat("tensor '", name, "' in '", checkpoint.file_of(name).string(), "' is ",
+                            name_of(info.dtype), "; expected F32, F16 or BF16"));
+  }
+}
+
+void check_numbers(const Checkpoint& checkpoint, const Model& model) {
+  for (const auto& [prefix, count] : model.numbered_prefixes()) {
+    for (const std::string& name : checkpoint.names()) {
+      if (number_behind(name, prefix) < count) continue;
+      throw InputError(concat("tensor '", name, "' in '", checkpoint.file_of(name).string(),
+                              "': config.json asks for ", count, " of '", prefix,
+                              "*', numbered from 0"));
+    }
   }
 }
 
 void check_tensors(const Checkpoint& checkpoint, const Model& model) {
+  check_numbers(checkpoint, model);
   for (const StageSpec& stage : model.stages()) {
     for (const TensorNeed& need : stage.tensors) check_tensor(checkpoint, need);
   }
