@@ -36,7 +36,10 @@ const Family& family_named(const std::string& name) {
 
 const std::vector<Family>& families() {
   static const std::vector<Family> list{
-      llama_family(),
+      llama_family(),    llama4_family(),    mistral_family(),     mixtral_family(),
+      qwen2_family(),    qwen2_moe_family(), qwen3_family(),       qwen3_moe_family(),
+      gemma3_family(),   phi3_family(),      phimoe_family(),      nemotron_nas_family(),
+      glm4_moe_family(), gpt_oss_family(),   deepseek_v3_family(),
   };
   return list;
 }

@@ -25,6 +25,8 @@ struct Family {
   std::string description;
   // Reads config.json; unsupported or contradictory values are InputErrors naming the key.
   std::unique_ptr<Model> (*make)(const ModelInput& input);
+  // The family's decoder type in TensorRT-LLM checkpoints; empty: that format has no path for it.
+  std::string trtllm_decoder = {};
 };
 
 const std::vector<Family>& families();

@@ -137,7 +137,7 @@ TEST(ReadRope, Errors) {
   expect({{"rope_scaling", 3}}, "config.json: 'rope_scaling' must be an object");
   expect({{"rope_theta", "big"}}, "'rope_theta' must be a number");
   expect({{"rope_theta", -1}}, "'rope_theta' must be positive");
-  expect({{"rope_scaling", {{"type", "yarn"}}}}, "rope type 'yarn' is not supported");
+  expect({{"rope_scaling", {{"type", "dynamic"}}}}, "rope type 'dynamic' is not supported");
   expect({{"rope_scaling", {{"type", "linear"}}}}, "'factor' is missing");
   expect({{"rope_scaling", {{"rope_type", 5}}}}, "'rope_type' must be a string");
   expect({{"rope_parameters", {{"rope_type", "llama3"}, {"factor", 0}}}},
