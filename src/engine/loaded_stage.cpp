@@ -51,6 +51,13 @@ at::Tensor LoadedStage::tensor(const std::string& name) const {
   return decode_stored(wanted, pieces(wanted), &pool_);
 }
 
+at::Tensor LoadedStage::tensor_as(const std::string& name, at::ScalarType dtype) const {
+  StoredTensor wanted = stored(name);
+  if (wanted.keeps_dtype) return tensor(name);
+  if (wanted.codec != nullptr) wanted.dtype = dtype_of(dtype);
+  return decode_stored(wanted, pieces(wanted), &pool_).to(dtype);
+}
+
 at::Tensor LoadedStage::block_exponents(const std::string& name) const {
   const StoredTensor& wanted = stored(name);
   return wanted.codec == nullptr ? at::Tensor() : wanted.codec->block_exponents(pieces(wanted));

@@ -32,6 +32,8 @@ class LoadedStage {
   const StoredTensor& stored(const std::string& name) const;
   // Decoded where it is stored in low bits, else a view in the stored dtype (bytes for FP8).
   at::Tensor tensor(const std::string& name) const;
+  // In `dtype`, rounded once from what low bits stand for; tensors that keep their dtype keep it.
+  at::Tensor tensor_as(const std::string& name, at::ScalarType dtype) const;
   // uint8 [out, in / 32]: the exponents of a weight that the source stores as MXFP4; undefined for
   // others.
   at::Tensor block_exponents(const std::string& name) const;

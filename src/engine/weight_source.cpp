@@ -17,7 +17,12 @@ class OriginalSource : public WeightSource {
 
   StageWeights weights(size_t /*stage*/, const LoadedStage& loaded, at::ScalarType dtype,
                        ThreadPool& /*pool*/) override {
-    return weights_of(loaded, dtype);
+    // Not through the model's dtype: it would round what low bits stand for.
+    StageWeights weights;
+    for (const StoredTensor& stored : loaded.tensors()) {
+      weights.set(stored.name, loaded.tensor_as(stored.name, dtype));
+    }
+    return weights;
   }
 
   std::unique_ptr<LinearRunner> make_runner(size_t /*stage*/) const override {

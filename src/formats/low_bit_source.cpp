@@ -22,6 +22,19 @@ std::string list_of(const std::vector<std::vector<int64_t>>& shapes) {
   return text;
 }
 
+// What the source's engine used beside the weight.
+void add_companions(const SourceQuery& query, StoredTensor& stored) {
+  if (!query.name.ends_with(".weight")) return;
+  const std::string module = query.name.substr(0, query.name.size() - 6);
+  for (const char* suffix : {"input_scale", "input_zero_point", "weight_zero_point"}) {
+    const std::string name = module + suffix;
+    const bool is_piece =
+        std::any_of(stored.pieces.begin(), stored.pieces.end(),
+                    [&](const TensorPiece& piece) { return piece.tensor == name; });
+    if (query.checkpoint.has(name) && !is_piece) stored.companions.push_back(name);
+  }
+}
+
 }  // namespace
 
 const Json& source_quantization(const Checkpoint& checkpoint) {
@@ -44,7 +57,9 @@ std::optional<StoredTensor> find_low_bit(const SourceQuery& query) {
                                 &find_mxfp4_source};
   for (const auto find : kFinders) {
     std::optional<StoredTensor> found = find(query);
-    if (found) return found;
+    if (!found) continue;
+    add_companions(query, *found);
+    return found;
   }
   return std::nullopt;
 }

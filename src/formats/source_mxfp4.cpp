@@ -35,8 +35,7 @@ class Mxfp4Source : public SourceCodec {
           const at::Tensor x = values.index_select(0, codes.reshape(-1).to(at::kInt))
                                    .view({end - begin, -1, kBlock});
           const at::Tensor exponents =
-              exponents_NB.slice(0, begin, end).unsqueeze(-1).to(at::kInt) -
-              kExponentBias;
+              exponents_NB.slice(0, begin, end).unsqueeze(-1).to(at::kInt) - kExponentBias;
           w_NK.slice(0, begin, end).copy_(at::ldexp(x, exponents).view({end - begin, -1}));
         });
     return w_NK;

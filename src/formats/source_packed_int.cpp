@@ -130,7 +130,7 @@ std::optional<StoredTensor> find_packed_int_source(const SourceQuery& query) {
   const int64_t groups = (cols + group - 1) / group;
   StoredTensor stored{query.name, query.shape, query.dtype, {}};
   add_piece(query, {packed}, {{rows, (cols + per_word - 1) / per_word}}, {DType::kI32}, stored);
-  add_piece(query, {query.name + "_scale"}, {{rows, groups}}, kScaleTypes, stored);
+  add_piece(query, {query.name + "_scale"}, {{rows, groups}, {1}}, kScaleTypes, stored);
   const std::string shape = query.name + "_shape";
   if (checkpoint.has(shape)) {
     check_stored_shape(query, shape);
@@ -141,8 +141,8 @@ std::optional<StoredTensor> find_packed_int_source(const SourceQuery& query) {
     add_piece(query, {zeros}, {{(rows + per_word - 1) / per_word, groups}, {rows, groups}},
               {DType::kI32, DType::kI8}, stored);
   }
-  stored.codec =
-      std::make_shared<const IntSource>(static_cast<int>(32 / per_word), true, checkpoint.has(zeros));
+  stored.codec = std::make_shared<const IntSource>(static_cast<int>(32 / per_word), true,
+                                                   checkpoint.has(zeros));
   return stored;
 }
 

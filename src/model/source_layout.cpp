@@ -1,5 +1,7 @@
 #include "model/source_layout.h"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
 #include <charconv>
 
@@ -45,6 +47,16 @@ StoredTensor plain_slice(const Checkpoint& checkpoint, const TensorNeed& need) {
           nullptr,
           slice.input_major};
 }
+
+// A tensor that is F32 in the model is written so too, whatever the checkpoint made of it.
+class WidenedSource : public SourceCodec {
+ public:
+  std::string name() const override { return "widened"; }
+  at::Tensor decode(const std::vector<at::Tensor>& pieces, const std::vector<int64_t>& shape,
+                    at::ScalarType dtype, ThreadPool* /*pool*/) const override {
+    return pieces.front().view(shape).to(dtype);
+  }
+};
 
 }  // namespace
 
@@ -134,6 +146,10 @@ StoredTensor locate_plain(const Checkpoint& checkpoint, const TensorNeed& need) 
   }
   stored.expert = need.expert;
   stored.keeps_dtype = need.keeps_dtype;
+  if (need.keeps_dtype && stored.dtype != DType::kF32) {
+    stored.dtype = DType::kF32;
+    stored.codec = std::make_shared<const WidenedSource>();
+  }
   return stored;
 }
 

@@ -18,7 +18,7 @@ struct TensorNeed {
   std::string name;  // what the model asks for; the name on disk unless it is stacked there
   std::vector<int64_t> shape;
   int expert = -1;           // read by this routed expert alone; -1: by the rest of the stage
-  bool keeps_dtype = false;  // computed with as stored whatever the compute dtype (router biases)
+  bool keeps_dtype = false;  // F32 whatever the compute dtype and the checkpoint (router biases)
   StackedSlice stacked = {};
 };
 
