@@ -1,7 +1,7 @@
 #include "model/family.h"
 
 #include <algorithm>
-#include <cctype>
+#include <climits>
 
 #include "core/error.h"
 #include "core/log.h"
@@ -25,6 +25,12 @@ std::string architecture_of(const Checkpoint& checkpoint) {
   return list->front().get<std::string>();
 }
 
+std::string dtype_name(const Json& config, const std::string& source) {
+  const std::string name = json_member_or<std::string>(config, "dtype", "", source);
+  if (!name.empty()) return name;
+  return json_member_or<std::string>(config, "torch_dtype", "", source);
+}
+
 // The shape of the tensor on disk of which `need` is one part.
 std::vector<int64_t> stacked_shape(const TensorNeed& need) {
   std::vector<int64_t> shape = need.shape;
@@ -37,7 +43,7 @@ std::vector<int64_t> stacked_shape(const TensorNeed& need) {
 int64_t number_behind(const std::string& name, const std::string& prefix) {
   if (!name.starts_with(prefix)) return -1;
   int64_t number = -1;
-  for (size_t i = prefix.size(); i < name.size() && std::isdigit(name[i]) != 0; ++i) {
+  for (size_t i = prefix.size(); i < name.size() && name[i] >= '0' && name[i] <= '9'; ++i) {
     if (i > prefix.size() + 17) return INT64_MAX;
     number = std::max<int64_t>(number, 0) * 10 + (name[i] - '0');
   }
@@ -88,6 +94,9 @@ void check_tensor(const Checkpoint& checkpoint, const TensorNeed& need) {
   }
 }
 
+namespace {
+
+// Layers and experts beyond those that config.json tells of.
 void check_numbers(const Checkpoint& checkpoint, const Model& model) {
   for (const auto& [prefix, count] : model.numbered_prefixes()) {
     for (const std::string& name : checkpoint.names()) {
@@ -98,6 +107,8 @@ void check_numbers(const Checkpoint& checkpoint, const Model& model) {
     }
   }
 }
+
+}  // namespace
 
 void check_tensors(const Checkpoint& checkpoint, const Model& model) {
   check_numbers(checkpoint, model);
@@ -124,8 +135,10 @@ std::vector<std::vector<std::string>> tensor_names(const Model& model) {
 DType model_dtype(const Checkpoint& checkpoint) {
   const Json& config = checkpoint.config();
   const std::string source = config_path(checkpoint);
-  std::string name = json_member_or<std::string>(config, "dtype", "", source);
-  if (name.empty()) name = json_member_or<std::string>(config, "torch_dtype", "", source);
+  std::string name = dtype_name(config, source);
+  // Multimodal models may tell it of their text tower alone.
+  const auto text = config.find("text_config");
+  if (name.empty() && text != config.end() && text->is_object()) name = dtype_name(*text, source);
   if (name == "bfloat16") return DType::kBF16;
   if (name == "float16") return DType::kF16;
   if (name == "float32") return DType::kF32;
