@@ -2,11 +2,15 @@
 
 #include <ATen/ATen.h>
 
+#include "core/error.h"
 #include "core/log.h"
 #include "model/decoder_layer.h"
 
 namespace halftone {
 namespace {
+
+// Far beyond every model; each expert has a description of its own.
+constexpr int64_t kMaxExperts = int64_t{1} << 18;
 
 class Decoder : public Model {
  public:
@@ -134,6 +138,15 @@ class Decoder : public Model {
 }  // namespace
 
 std::unique_ptr<Model> make_decoder(DecoderSpec spec, const ModelInput& input) {
+  int64_t experts = 0;
+  for (const LayerSpec& layer : spec.layers) {
+    const bool routed = layer.feed_forward.kind == FeedForwardSpec::Kind::kExperts;
+    if (routed) experts += layer.feed_forward.experts.router.experts;
+  }
+  if (experts > kMaxExperts) {
+    throw InputError(concat(input.source, ": there are ", experts, " experts in all layers; at ",
+                            "most ", kMaxExperts, " are supported"));
+  }
   return std::make_unique<Decoder>(std::move(spec), input);
 }
 

@@ -55,7 +55,7 @@ ExpertsBlock::ExpertsBlock(const DecoderSpec& model, const FeedForwardSpec& spec
     builder.tensor({correction_, {spec_.router.experts}, -1, /*keeps_dtype=*/true});
   }
   if (spec_.storage == ExpertsSpec::Storage::kStacked) {
-    add_stacked(model, spec, name, builder);
+    add_stacked(model, name, builder);
   } else {
     add_separate(model, spec, name, builder);
   }
@@ -90,8 +90,8 @@ void ExpertsBlock::add_separate(const DecoderSpec& model, const FeedForwardSpec&
   }
 }
 
-void ExpertsBlock::add_stacked(const DecoderSpec& model, const FeedForwardSpec& /*spec*/,
-                               const std::string& name, StageBuilder& builder) {
+void ExpertsBlock::add_stacked(const DecoderSpec& model, const std::string& name,
+                               StageBuilder& builder) {
   const std::string container = name + ".experts";
   for (int64_t e = 0; e < spec_.router.experts; ++e) {
     const auto add = [&](const std::string& role, int64_t out, int64_t in, ShardAxis shard) {

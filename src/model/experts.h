@@ -28,8 +28,7 @@ class ExpertsBlock {
   };
   void add_separate(const DecoderSpec& model, const FeedForwardSpec& spec, const std::string& name,
                     StageBuilder& builder);
-  void add_stacked(const DecoderSpec& model, const FeedForwardSpec& spec, const std::string& name,
-                   StageBuilder& builder);
+  void add_stacked(const DecoderSpec& model, const std::string& name, StageBuilder& builder);
   Routing choose(const StageCall& call, const at::Tensor& x_TH) const;
   at::Tensor expert(const StageCall& call, int64_t index, const at::Tensor& x_TH) const;
   at::Tensor gated(const at::Tensor& gate_up) const;

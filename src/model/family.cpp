@@ -22,6 +22,12 @@ std::string architecture_of(const Checkpoint& checkpoint) {
   return list->front().get<std::string>();
 }
 
+std::string dtype_name(const Json& config, const std::string& source) {
+  const std::string name = json_member_or<std::string>(config, "dtype", "", source);
+  if (!name.empty()) return name;
+  return json_member_or<std::string>(config, "torch_dtype", "", source);
+}
+
 const Family& family_named(const std::string& name) {
   std::vector<std::string> known;
   for (const Family& family : families()) {
@@ -78,8 +84,10 @@ std::vector<std::vector<std::string>> tensor_names(const Model& model) {
 DType model_dtype(const Checkpoint& checkpoint) {
   const Json& config = checkpoint.config();
   const std::string source = config_path(checkpoint);
-  std::string name = json_member_or<std::string>(config, "dtype", "", source);
-  if (name.empty()) name = json_member_or<std::string>(config, "torch_dtype", "", source);
+  std::string name = dtype_name(config, source);
+  // Multimodal models may tell it of their text tower alone.
+  const auto text = config.find("text_config");
+  if (name.empty() && text != config.end() && text->is_object()) name = dtype_name(*text, source);
   if (name == "bfloat16") return DType::kBF16;
   if (name == "float16") return DType::kF16;
   if (name == "float32") return DType::kF32;

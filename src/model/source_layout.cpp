@@ -99,9 +99,8 @@ void SourceLayout::check_numbered(const Model& model) const {
       const char* begin = name.data() + prefix.size();
       const auto [end, error] = std::from_chars(begin, name.data() + name.size(), number);
       if (error != std::errc() || end == begin || number < count) continue;
-      throw InputError(concat(place_of(checkpoint_, name), " is number ", number, " of '", prefix,
-                              "*', but config.json counts ", count,
-                              ": mend its number of layers or experts"));
+      throw InputError(concat(place_of(checkpoint_, name), ": config.json asks for ", count,
+                              " of '", prefix, "*', numbered from 0"));
     }
   }
 }

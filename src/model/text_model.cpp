@@ -18,9 +18,11 @@ TextModel text_model(const ModelInput& input, bool tied_by_default) {
     text.model = "model.language_model.";
   } else if (!has("model.")) {
     text.model = "language_model.model.";
-    text.head = "language_model.lm_head";
+    const bool outside = input.has_tensor && input.has_tensor("lm_head.weight");
+    if (!outside) text.head = "language_model.lm_head";
   }
-  for (const char* prefix : {"vision_model.", "vision_tower.", "multi_modal_projector."}) {
+  for (const char* prefix :
+       {"vision_model.", "vision_tower.", "multi_modal_projector.", "audio_tower."}) {
     text.carried_prefixes.push_back(prefix);
     text.carried_prefixes.push_back(std::string("model.") + prefix);
   }

@@ -235,7 +235,7 @@ TEST_F(SourceLayoutTest, WhatDoesNotFit) {
 TEST_F(SourceLayoutTest, LayersBeyondThoseOfTheConfiguration) {
   tensors_["model.layers.2.input_layernorm.weight"] = {DType::kF32, at::ones({32}, at::kFloat)};
   expect_refused("'model.layers.2.input_layernorm.weight'");
-  expect_refused("is number 2 of 'model.layers.*', but config.json counts 2");
+  expect_refused("config.json asks for 2 of 'model.layers.*', numbered from 0");
 }
 
 }  // namespace

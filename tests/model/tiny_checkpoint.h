@@ -85,7 +85,8 @@ inline std::unique_ptr<Model> tiny_model(const Json& config) {
   return llama_family().make({config, "config.json", {}});
 }
 
-// Every tensor that the model needs: matrices with entries of about 0.3, norms around 1.
+// Every tensor that the model needs, under its name on disk: matrices with entries of about 0.3,
+// norms around 1.
 inline Tensors tiny_tensors(const Model& model, at::ScalarType dtype = at::kBFloat16) {
   Tensors tensors;
   uint64_t seed = 1;
@@ -93,7 +94,19 @@ inline Tensors tiny_tensors(const Model& model, at::ScalarType dtype = at::kBFlo
     for (const TensorNeed& need : stage.tensors) {
       const at::Tensor values = numbers(need.shape, seed++);
       const bool norm = need.name.find("norm") != std::string::npos;
-      tensors[need.name] = (norm ? 1.0 + 0.2 * values : 0.3 * values).to(dtype);
+      const at::Tensor tensor = (norm ? 1.0 + 0.2 * values : 0.3 * values).to(dtype);
+      if (need.stacked.tensor.empty()) {
+        tensors[need.name] = tensor;
+        continue;
+      }
+      const at::Tensor slice = need.stacked.input_major ? tensor.t() : tensor;
+      at::Tensor& stack = tensors[need.stacked.tensor];
+      if (!stack.defined()) {
+        std::vector<int64_t> shape = slice.sizes().vec();
+        shape.insert(shape.begin(), need.stacked.count);
+        stack = at::zeros(shape, dtype);
+      }
+      stack[need.stacked.index].copy_(slice);
     }
   }
   return tensors;

@@ -48,7 +48,7 @@ std::unique_ptr<Model> make(const ModelInput& input) {
 
 Family deepseek_v3_family() {
   return {"deepseek-v3",
-          {"DeepseekV3ForCausalLM", "KimiK2ForCausalLM"},
+          {"DeepseekV3ForCausalLM"},
           "DeepSeek-V3, DeepSeek-R1, Moonlight, Kimi K2",
           make,
           ""};

@@ -6,15 +6,14 @@ namespace halftone {
 namespace {
 
 // What the family's class takes where config.json names no rotary embedding at all.
-RopeConfig default_rope() {
-  RopeConfig rope = read_rope({{"rope_theta", 150000.0},
-                               {"rope_scaling",
-                                {{"rope_type", "yarn"},
-                                 {"factor", 32.0},
-                                 {"truncate", false},
-                                 {"original_max_position_embeddings", 4096}}}},
-                              "gpt-oss");
-  return rope;
+RopeConfig default_rope(const std::string& source) {
+  return read_rope({{"rope_theta", 150000.0},
+                    {"rope_scaling",
+                     {{"rope_type", "yarn"},
+                      {"factor", 32.0},
+                      {"truncate", false},
+                      {"original_max_position_embeddings", 4096}}}},
+                   source);
 }
 
 FeedForwardSpec read_experts(const ConfigReader& config) {
@@ -39,7 +38,7 @@ std::unique_ptr<Model> make(const ModelInput& input) {
       config,
       {.rope = {.theta = 150000.0}, .epsilon = 1e-5, .max_positions = 131072, .head_dim = 64});
   if (!config.has("rope_scaling") && !config.has("rope_parameters")) {
-    model.ropes.front().config = default_rope();
+    model.ropes.front().config = default_rope(config.source());
   }
   expect_activation(config, "hidden_act", "silu");
   const auto types =
