@@ -27,6 +27,9 @@ std::string architecture_of(const Checkpoint& checkpoint) {
 const std::vector<Family>& families() {
   static const std::vector<Family> list{
       llama_family(),
+      t5_family(),
+      mt5_family(),
+      whisper_family(),
   };
   return list;
 }
