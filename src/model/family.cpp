@@ -41,12 +41,15 @@ const Family& family_named(const std::string& name) {
 }  // namespace
 
 const std::vector<Family>& families() {
+  // clang-format off: one line each
   static const std::vector<Family> list{
       llama_family(),    llama4_family(),    mistral_family(),     mixtral_family(),
       qwen2_family(),    qwen2_moe_family(), qwen3_family(),       qwen3_moe_family(),
       gemma3_family(),   phi3_family(),      phimoe_family(),      nemotron_nas_family(),
-      glm4_moe_family(), gpt_oss_family(),   deepseek_v3_family(),
+      glm4_moe_family(), gpt_oss_family(),   deepseek_v3_family(), t5_family(),
+      mt5_family(),      whisper_family(),
   };
+  // clang-format on
   return list;
 }
 

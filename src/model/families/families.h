@@ -20,5 +20,8 @@ Family qwen2_family();
 Family qwen2_moe_family();
 Family qwen3_family();
 Family qwen3_moe_family();
+Family mt5_family();
+Family t5_family();
+Family whisper_family();
 
 }  // namespace halftone
