@@ -59,11 +59,7 @@ std::unique_ptr<WeightSource> calibrated_source(const Options& options, const So
                                                 const RunSetup& setup) {
   const TargetPlan plan = plan_target(model, recipe);
   const LoadedData data =
-      load_data(data_request(options, "calib", kCalibrationText), source.checkpoint().directory(),
-                model.vocabulary(), model.max_positions());
-  const std::vector<Batch> batches =
-      make_batches(data.dataset.samples, batch_size(options, data.dataset), data.pad_id,
-                   PadSide::kLeft, /*common_length=*/true);
+      load_data(options, data_request(options, "calib"), source.checkpoint(), model);
   const SolveContext context{source.dtype(), compute, numerics(options), setup.cluster(),
                              options.get_integer("expert-min-tokens")};
   CalibrationOptions calibration;
@@ -71,9 +67,9 @@ std::unique_ptr<WeightSource> calibrated_source(const Options& options, const So
   calibration.count_padding = options.get_flag("count-padding");
   calibration.observed_experts = options.get_number("moe-calib-experts-ratio");
   calibration.stage_limit = stage_limit(options, setup.cluster().world);
-  return make_fake_quant_source(source, model, plan,
-                                calibrate_model(source, model, plan, batches, calibration, context),
-                                context);
+  return make_fake_quant_source(
+      source, model, plan, calibrate_model(source, model, plan, data.batches, calibration, context),
+      context);
 }
 
 // A model to evaluate and where its weights come from.
@@ -122,15 +118,11 @@ void run_logits(const Options& options, const RunSetup& setup, Evaluated& evalua
 
 void run_perplexity(const Options& options, const RunSetup& setup, Evaluated& evaluated) {
   const LoadedData data =
-      load_data(data_request(options, "data", kEvaluationText), evaluated.checkpoint.directory(),
-                evaluated.model->vocabulary(), evaluated.model->max_positions());
-  const std::vector<Batch> batches =
-      make_batches(data.dataset.samples, batch_size(options, data.dataset), data.pad_id,
-                   PadSide::kRight, /*common_length=*/false);
+      load_data(options, data_request(options, "data"), evaluated.checkpoint, *evaluated.model);
   const PerplexityOptions perplexity{evaluated.compute, stage_limit(options, setup.cluster().world),
                                      true};
   const Perplexity result =
-      evaluate_perplexity(evaluated.checkpoint, *evaluated.model, *evaluated.source, batches,
+      evaluate_perplexity(evaluated.checkpoint, *evaluated.model, *evaluated.source, data.batches,
                           perplexity, setup.cluster());
   if (!setup.speaks()) return;
   if (options.get_flag("json")) {

@@ -106,11 +106,9 @@ void run(const Options& options, const World* world) {
   std::vector<Batch> batches;
   std::string data = "none";
   if (needs_forward(*model, targets)) {
-    const LoadedData loaded = load_data(data_request(options, "calib", kCalibrationText), model_dir,
-                                        model->vocabulary(), model->max_positions());
+    LoadedData loaded = load_data(options, data_request(options, "calib"), checkpoint, *model);
     data = fingerprint(loaded.dataset);
-    batches = make_batches(loaded.dataset.samples, batch_size(options, loaded.dataset),
-                           loaded.pad_id, PadSide::kLeft, /*common_length=*/true);
+    batches = std::move(loaded.batches);
     if (speaks) {
       log_info(loaded.dataset.samples.size(), " samples in ", batches.size(), " batches on ",
                world->size(), world->size() == 1 ? " rank" : " ranks");

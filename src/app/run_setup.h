@@ -8,6 +8,7 @@
 #include "dist/communicator.h"
 #include "dist/world.h"
 #include "engine/cluster.h"
+#include "model/model.h"
 #include "text/batches.h"
 
 namespace halftone {
@@ -36,11 +37,11 @@ class RunSetup {
   std::unique_ptr<Cluster> cluster_;
 };
 
-// --dtype: the checkpoint's own with auto.
 // --family: read a model of another architecture as one of a known family.
 void add_family_option(Options& options);
 // --max-stage-bytes; auto: what leaves memory for two stages and their decoded weights.
 int64_t stage_limit(const Options& options, const World& world);
+// --dtype: the checkpoint's own with auto.
 DType compute_dtype(const Options& options, DType of_checkpoint);
 Numerics numerics(const Options& options);
 
@@ -50,22 +51,21 @@ struct DataRequest {
   std::string embedded;  // "text/calib_selfwritten.jsonl"
   std::string option;    // "--calib", for messages
   DatasetOptions options;
+  PadSide side = PadSide::kLeft;
+  bool common_length = true;  // make_batches
 };
+// What --calib or --data, with their -samples and -length, --text-field and --target-field ask for.
+DataRequest data_request(const Options& options, const std::string& name);
+
 struct LoadedData {
   Dataset dataset;
-  TokenId pad_id = 0;
+  std::vector<Batch> batches;
 };
-// Reads and tokenizes; a sample longer than `max_positions` is an InputError naming it.
-LoadedData load_data(const DataRequest& request, const fs::path& model, int64_t vocabulary,
-                     int64_t max_positions);
-inline constexpr const char* kCalibrationText = "text/calib_selfwritten.jsonl";
-inline constexpr const char* kEvaluationText = "text/eval_selfwritten.jsonl";
-// What --NAME, --NAME-samples, --NAME-length and --text-field ask for.
-DataRequest data_request(const Options& options, const std::string& name, const char* embedded);
-
-// --batch-size; auto depends on the data alone, so that every number of ranks makes the same
-// batches.
-int64_t batch_size(const Options& options, const Dataset& dataset);
+// Reads, tokenizes and makes batches, what an encoder reads or hears included. --batch-size auto
+// depends on the data alone, so that every number of ranks makes the same batches. A sample longer
+// than the model's positions is an InputError naming it.
+LoadedData load_data(const Options& options, const DataRequest& request,
+                     const Checkpoint& checkpoint, const Model& model);
 
 // Prints one JSON object to standard output.
 void print_json(const Json& json);

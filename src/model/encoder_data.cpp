@@ -7,7 +7,6 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "io/wav.h"
-#include "model/family.h"
 #include "model/log_mel.h"
 #include "model/resample.h"
 
@@ -58,7 +57,7 @@ std::optional<DecoderOptions> decoder_options(const Checkpoint& checkpoint, cons
   }
   DecoderOptions options;
   options.start = static_cast<TokenId>(start.id);
-  options.audio = family_of(checkpoint).name == "whisper";
+  options.audio = model.hears_sound();
   return options;
 }
 

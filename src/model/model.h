@@ -83,6 +83,9 @@ class Model {
   // Whether batches carry an encoder's input beside the decoder's.
   virtual bool has_encoder() const { return false; }
 
+  // Whether the encoder reads log-mel frames of sound.
+  virtual bool hears_sound() const { return false; }
+
   // Makes the tables (rotary embedding) for sequences of up to `length` tokens.
   virtual void prepare(int64_t length, at::ScalarType dtype, at::Device device) = 0;
   virtual States forward(size_t stage, const StagePart& part, const StageWeights& weights,

@@ -75,6 +75,7 @@ class WhisperModel : public EncoderDecoderModel {
   }
 
   int64_t max_positions() const override { return config_.target_positions; }
+  bool hears_sound() const override { return true; }
 
   std::vector<std::pair<std::string, std::string>> tied_tensors() const override {
     if (!config_.tied) return {};
