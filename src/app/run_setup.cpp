@@ -102,7 +102,7 @@ DataRequest data_request(const Options& options, const std::string& name, const 
 LoadedData load_data(const DataRequest& request, const fs::path& model, int64_t vocabulary,
                      int64_t max_positions) {
   std::unique_ptr<Tokenizer> tokenizer;
-  if (fs::exists(model / "tokenizer.json")) tokenizer = load_tokenizer(model);
+  if (has_tokenizer(model)) tokenizer = load_tokenizer(model);
   DatasetOptions options = request.options;
   options.vocabulary = vocabulary;
   LoadedData data;

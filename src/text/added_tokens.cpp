@@ -96,6 +96,11 @@ const AddedToken* AddedTokens::token(TokenId id) const {
   return found == by_id_.end() ? nullptr : &found->second;
 }
 
+bool AddedTokens::is_special(std::string_view content) const {
+  const auto id = find(content);
+  return id && by_id_.at(*id).special;
+}
+
 int64_t AddedTokens::size() const {
   return by_id_.empty() ? 0 : int64_t{by_id_.rbegin()->first} + 1;
 }
@@ -126,7 +131,8 @@ std::vector<Segment> AddedTokens::split_by(const Trie& trie, std::string_view te
     if (match.token->lstrip) begin = std::max(skip_space_back(text, begin), done);
     if (match.token->rstrip) end = skip_space(text, end);
     if (done < begin) segments.push_back({done, begin, std::nullopt});
-    segments.push_back({begin, end, match.token->id});
+    // Nothing is left of a token of spaces that the one before it has taken.
+    if (begin < end) segments.push_back({begin, end, match.token->id});
     done = end;
   }
   if (done < text.size()) segments.push_back({done, text.size(), std::nullopt});

@@ -53,6 +53,8 @@ class AddedTokens {
   std::optional<TokenId> find(std::string_view content) const;
   // Null where the id is no added token.
   const AddedToken* token(TokenId id) const;
+  // Whether decoding skips what is written so. A special token that normalization changes is kept.
+  bool is_special(std::string_view content) const;
   int64_t size() const;  // largest id + 1
 
  private:

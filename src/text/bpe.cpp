@@ -103,15 +103,6 @@ const Bpe::Merge* Bpe::find_merge(TokenId left, TokenId right) const {
   return found == merges_.end() ? nullptr : &found->second;
 }
 
-std::optional<TokenId> Bpe::character_id(std::string_view character, bool first,
-                                         bool last) const {
-  const bool prefixed = !first && !continuing_prefix_.empty();
-  const bool suffixed = last && !end_suffix_.empty();
-  if (!prefixed && !suffixed) return vocabulary_.find(character);
-  return vocabulary_.find(
-      concat(prefixed ? continuing_prefix_ : "", character, suffixed ? end_suffix_ : ""));
-}
-
 TokenId Bpe::unknown_id() const {
   const auto id = vocabulary_.find(unknown_);
   if (id) return *id;
@@ -126,17 +117,20 @@ std::vector<TokenId> Bpe::character_ids(std::string_view piece) const {
   ids.reserve(piece.size());
   // As in the reference, bytes pass an unknown token that waits for its neighbours.
   bool unknown_waits = false;
+  std::string written;  // as the vocabulary has it
   const auto flush = [&] {
     if (unknown_waits) ids.push_back(unknown_id());
     unknown_waits = false;
   };
   for (size_t at = 0; at < piece.size();) {
     const size_t end = at + utf8_char_at(piece, at).bytes;
-    const std::string_view character = piece.substr(at, end - at);
-    if (const auto id = character_id(character, at == 0, end == piece.size())) {
+    written.assign(at == 0 ? "" : continuing_prefix_);
+    written += piece.substr(at, end - at);
+    if (end == piece.size()) written += end_suffix_;
+    if (const auto id = vocabulary_.find(written)) {
       flush();
       ids.push_back(*id);
-    } else if (!byte_tokens_ || !byte_tokens_->append(character, ids)) {
+    } else if (!byte_tokens_ || !byte_tokens_->append(written, ids)) {
       if (!fuse_unknown_) flush();
       unknown_waits = !unknown_.empty();
     }

@@ -32,7 +32,6 @@ class Bpe : public TokenModel {
 
   void read_merges(const Json& merges, const std::string& source);
   const Merge* find_merge(TokenId left, TokenId right) const;
-  std::optional<TokenId> character_id(std::string_view character, bool first, bool last) const;
   TokenId unknown_id() const;
   std::vector<TokenId> character_ids(std::string_view piece) const;
   void merge(std::vector<TokenId>& symbols) const;

@@ -124,7 +124,7 @@ std::string JsonTokenizer::decode(const std::vector<TokenId>& ids, bool skip_spe
       throw InputError(
           concat("no token has the id ", id, ": the vocabulary ends at ", vocabulary_size() - 1));
     }
-    if (skip_special && added != nullptr && added->special) continue;
+    if (skip_special && added_.is_special(*token)) continue;
     tokens.push_back(*token);
   }
   decoder_->apply(tokens);

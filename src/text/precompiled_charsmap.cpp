@@ -91,21 +91,22 @@ std::optional<std::string_view> PrecompiledCharsmap::find(std::string_view text)
 void PrecompiledCharsmap::apply(NormalizedText& text) const {
   const std::string_view all = text.text;
   TextRewriter rewriter(text);
-  const auto replace_or_keep = [&](size_t at, size_t end) {
-    const auto replacement = find(all.substr(at, end - at));
-    if (!replacement) return rewriter.keep(at, end);
-    if (!replacement->empty()) rewriter.append(*replacement, at);
+  // Where characters are removed at the start, the reference counts the next one as the first.
+  bool any = false;
+  const auto append = [&](std::string_view piece, size_t at) {
+    if (piece.empty()) return;
+    rewriter.append(piece, any ? at : 0);
+    any = true;
   };
   size_t begin = 0;
   for (const size_t end : grapheme_ends(all)) {
-    if (end - begin <= kMaxGraphemeBytes && find(all.substr(begin, end - begin))) {
-      replace_or_keep(begin, end);
-    } else {
-      for (size_t at = begin; at < end;) {
-        const size_t next = at + utf8_char_at(all, at).bytes;
-        replace_or_keep(at, next);
-        at = next;
-      }
+    const std::string_view grapheme = all.substr(begin, end - begin);
+    const auto whole = grapheme.size() <= kMaxGraphemeBytes ? find(grapheme) : std::nullopt;
+    if (whole) append(*whole, begin);
+    for (size_t at = whole ? end : begin; at < end;) {
+      const std::string_view character = all.substr(at, utf8_char_at(all, at).bytes);
+      append(find(character).value_or(character), at);
+      at += character.size();
     }
     begin = end;
   }

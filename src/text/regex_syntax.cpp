@@ -101,6 +101,9 @@ class Rewriter {
       case 'W':
         if (in_class_) refuse("\\W' inside of '[...]");
         return replace(2, concat("[^", kWord, kLatinWord, "]"));
+      case 'b':
+      case 'B':
+        return boundary(kind == 'b');
       case 'v':
         return replace(2, R"(\x0B)");
       case 'n':
@@ -119,6 +122,15 @@ class Rewriter {
         if (is_ascii_word(kind)) refuse(in_.substr(at_, 2));
         return copy(2);
     }
+  }
+
+  // PCRE2's \b is that of its own \w.
+  void boundary(bool wanted) {
+    if (in_class_) refuse(concat(in_.substr(at_, 2), "' inside of '[...]"));
+    const std::string word = concat("[", kWord, kLatinWord, "]");
+    const std::string inside = concat("(?<=", word, ")(?", wanted ? "!" : "=", word, ")");
+    const std::string outside = concat("(?<!", word, ")(?", wanted ? "=" : "!", word, ")");
+    replace(2, concat("(?:", inside, "|", outside, ")"));
   }
 
   // General categories have one or two letters and are the same in both. A longer name is taken as

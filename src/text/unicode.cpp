@@ -70,14 +70,14 @@ void append_lower_case(char32_t code, std::string& text) {
 }
 
 bool is_combining_mark(char32_t code) {
-  static const icu::UnicodeSet marks = make_set("[[:M:]&[:age=9.0:]]");
+  static const icu::UnicodeSet marks = make_set("[[[[:M:]&[:age=9.0:]][\\u1CF2\\u1CF3]]-[\\U000111C9]]");
   return marks.contains(static_cast<UChar32>(code)) != 0;
 }
 
 bool is_punctuation(char32_t code) {
   // U+166D and U+111C9 were punctuation then. The ASCII symbols count, too.
   static const icu::UnicodeSet punctuation =
-      make_set("[[[:P:]&[:age=8.0:]]\\u166D\\U000111C9[!-/][:-@][\\[-`][\\{-~]]");
+      make_set("[[[:P:]&[:age=8.0:]]\\u166D\\U000111C9[!-/][\\:-@][\\[-`][\\{-~]]");
   return punctuation.contains(static_cast<UChar32>(code)) != 0;
 }
 
