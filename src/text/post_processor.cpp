@@ -58,7 +58,9 @@ void PostProcessor::add_pair(const Json& part, const std::string& source) {
     }
     return token_id(pair[1], concat(source, ", '", key, "'"));
   };
-  wrap({id_of("cls")}, {id_of("sep")});
+  const TokenId cls = id_of("cls");
+  const TokenId sep = id_of("sep");
+  wrap({cls}, {sep});
 }
 
 // A later part wraps what an earlier one made.

@@ -12,8 +12,9 @@ class NormalFormNormalizer : public Normalizer {
     require_unicode_tables(source);
   }
   void apply(NormalizedText& text) const override {
+    const std::string start = to_normal_form(text.text.substr(0, text.at_start), form_);
     text.text = to_normal_form(text.text, form_);
-    if (text.at_start > 0 && !text.text.empty()) text.at_start = utf8_char_at(text.text, 0).bytes;
+    text.at_start = start.size();
   }
 
  private:
