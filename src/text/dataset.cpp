@@ -112,7 +112,7 @@ class Collector {
       if (largest >= options_.vocabulary) {
         throw InputError(concat(origin, ": the tokenizer gives the id ", largest,
                                 ", but the model has ", options_.vocabulary,
-                                " (is tokenizer.json from another model?)"));
+                                " (is the tokenizer from another model?)"));
       }
     }
     if (options_.max_length > 0 && std::ssize(ids) > options_.max_length) {

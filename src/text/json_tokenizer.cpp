@@ -60,8 +60,8 @@ std::optional<TokenId> JsonTokenizer::find_token(std::string_view token) const {
 }
 
 void JsonTokenizer::read_config(const Json& config, const std::string& source) {
-  special_ = read_special_tokens(
-      config, source, [this](std::string_view token) { return find_token(token); });
+  special_ = read_special_tokens(config, source,
+                                 [this](std::string_view token) { return find_token(token); });
   if (json_member_or<bool>(config, "add_bos_token", false, source)) {
     if (!special_.bos) {
       throw InputError(concat(source, ": 'add_bos_token' is true without a bos_token"));

@@ -21,8 +21,8 @@ struct TokenizerFolder {
 TokenizerFolder read_tokenizer_folder(const fs::path& directory);
 
 // The tokens that are found in texts before the model sees them, as "added_tokens" of a
-// tokenizer.json has them: added_tokens_decoder of the configuration, added_tokens.json and the tokens
-// with a role. `find` gives the ids of the model's tokens.
+// tokenizer.json has them: added_tokens_decoder of the configuration, added_tokens.json and the
+// tokens with a role. `find` gives the ids of the model's tokens.
 Json collect_added_tokens(const TokenizerFolder& folder, const FindToken& find);
 
 }  // namespace halftone

@@ -32,14 +32,14 @@ MetaspaceOptions read_options(const Json& part, const std::string& source) {
   options.replacement = json_member<std::string>(part, "replacement", source);
   if (options.replacement.empty() ||
       utf8_char_at(options.replacement, 0).bytes != options.replacement.size()) {
-    throw InputError(concat(source, ": 'replacement' must be one character, found '",
-                            options.replacement, "'"));
+    throw InputError(
+        concat(source, ": 'replacement' must be one character, found '", options.replacement, "'"));
   }
   // Files from before prepend_scheme have add_prefix_space alone.
   const bool prefixed = json_member_or<bool>(part, "add_prefix_space", true, source);
-  options.scheme = scheme_of(json_member_or<std::string>(part, "prepend_scheme",
-                                                         prefixed ? "always" : "never", source),
-                             source);
+  options.scheme = scheme_of(
+      json_member_or<std::string>(part, "prepend_scheme", prefixed ? "always" : "never", source),
+      source);
   if (!prefixed && options.scheme != PrependScheme::kNever) {
     throw InputError(concat(source, ": 'add_prefix_space' and 'prepend_scheme' contradict"));
   }
@@ -70,9 +70,8 @@ class Metaspace : public PreTokenizer {
     size_t at_start = piece.at_start;
     text.reserve(piece.text.size() + options_.replacement.size());
     const bool marked = piece.text.starts_with(' ') || piece.text.starts_with(options_.replacement);
-    const bool prepends =
-        options_.scheme == PrependScheme::kAlways ||
-        (options_.scheme == PrependScheme::kFirst && piece.at_start > 0);
+    const bool prepends = options_.scheme == PrependScheme::kAlways ||
+                          (options_.scheme == PrependScheme::kFirst && piece.at_start > 0);
     if (!marked && prepends) {
       text = options_.replacement;
       if (at_start > 0) at_start += options_.replacement.size();

@@ -85,8 +85,8 @@ class ByteLevelNormalizer : public Normalizer {
   void apply(NormalizedText& text) const override {
     TextRewriter rewriter(text);
     for (size_t at = 0; at < text.text.size(); ++at) {
-      rewriter.append(
-          ByteAlphabet::instance().character(static_cast<unsigned char>(text.text[at])), at);
+      rewriter.append(ByteAlphabet::instance().character(static_cast<unsigned char>(text.text[at])),
+                      at);
     }
     text = rewriter.take();
   }

@@ -8,8 +8,8 @@
 
 namespace halftone {
 
-// The "post_processor" of tokenizer.json, as far as single texts go: the ids that it puts before and
-// after the text. ByteLevel moves offsets only.
+// The "post_processor" of tokenizer.json, as far as single texts go: the ids that it puts before
+// and after the text. ByteLevel moves offsets only.
 class PostProcessor {
  public:
   PostProcessor(const Json& part, const std::string& source);

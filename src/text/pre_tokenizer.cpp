@@ -86,8 +86,7 @@ std::unique_ptr<PreTokenizer> make_byte_level(const Json& part, const std::strin
   if (json_member_or<bool>(part, "use_regex", true, source)) {
     const auto words = std::make_shared<const Regex>(kByteLevelPattern, source);
     splitter = std::make_unique<Splitter>(
-        [words](std::string_view text) { return words->find_all(text); },
-        SplitBehavior::kIsolated);
+        [words](std::string_view text) { return words->find_all(text); }, SplitBehavior::kIsolated);
   }
   return std::make_unique<ByteLevelPreTokenizer>(
       json_member_or<bool>(part, "add_prefix_space", true, source), std::move(splitter));

@@ -11,8 +11,8 @@
 
 namespace halftone {
 
-// SentencePiece's rules of normalization ("nmt_nfkc" and others) as its trainer stores them: a double
-// array (Darts) over UTF-8 whose values point at the replacements.
+// SentencePiece's rules of normalization ("nmt_nfkc" and others) as its trainer stores them: a
+// double array (Darts) over UTF-8 whose values point at the replacements.
 class PrecompiledCharsmap : public Normalizer {
  public:
   // `blob`: the array's size in bytes, the array, the replacements, each ended by a NUL.

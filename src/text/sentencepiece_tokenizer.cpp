@@ -59,8 +59,9 @@ std::unique_ptr<SentencePieceProcessor> load(const std::string& model, const std
 }
 
 std::vector<std::string> pieces_of(const SentencePieceProcessor& processor) {
-  std::vector<std::string> pieces;
-  for (int id = 0; id < processor.GetPieceSize(); ++id) pieces.push_back(processor.IdToPiece(id));
+  std::vector<std::string> pieces(static_cast<size_t>(processor.GetPieceSize()));
+  for (size_t id = 0; id < pieces.size(); ++id)
+    pieces[id] = processor.IdToPiece(static_cast<int>(id));
   return pieces;
 }
 
@@ -105,8 +106,8 @@ SentencePieceTokenizer::SentencePieceTokenizer(const TokenizerFolder& folder,
     inner_ = load(model + std::string("\x1A\x02\x18\x00", 4), source);
   }
   const auto unchanged = make_normalizer(nullptr, source);
-  added_ = std::make_unique<AddedTokens>(added_list(folder), pieces_, *unchanged,
-                                         folder.config_source);
+  added_ =
+      std::make_unique<AddedTokens>(added_list(folder), pieces_, *unchanged, folder.config_source);
   read_config(folder);
 }
 
@@ -115,8 +116,8 @@ Json SentencePieceTokenizer::added_list(const TokenizerFolder& folder) const {
   const std::string name = folder.tokenizer_class();
   if (name == "T5Tokenizer" || name == "MT5Tokenizer") {
     // The sentinels stand behind the model's tokens, the last one first.
-    const auto count = json_member_or<int64_t>(folder.config, "extra_ids", 100,
-                                               folder.config_source);
+    const auto count =
+        json_member_or<int64_t>(folder.config, "extra_ids", 100, folder.config_source);
     if (count < 0 || count > kMaxTokenId - pieces_.size()) {
       throw InputError(concat(folder.config_source, ": 'extra_ids' is ", count));
     }
@@ -164,13 +165,13 @@ void SentencePieceTokenizer::read_config(const TokenizerFolder& folder) {
     before_ = special_.bos;
   }
   if (json_member_or<bool>(folder.config, "add_eos_token", defaults.add_eos, source)) {
-    if (!special_.eos) throw InputError(source + ": an eos_token is to be added, and there is none");
+    if (!special_.eos)
+      throw InputError(source + ": an eos_token is to be added, and there is none");
     after_ = special_.eos;
   }
 }
 
-std::vector<TokenId> SentencePieceTokenizer::encode(std::string_view text,
-                                                    bool add_special) const {
+std::vector<TokenId> SentencePieceTokenizer::encode(std::string_view text, bool add_special) const {
   check_text_utf8(text);
   std::vector<TokenId> ids;
   if (add_special && before_) ids.push_back(*before_);
@@ -181,8 +182,7 @@ std::vector<TokenId> SentencePieceTokenizer::encode(std::string_view text,
     }
     std::vector<int> found;
     const std::string_view part = text.substr(segment.begin, segment.end - segment.begin);
-    const auto status =
-        processor_at(segment.begin).Encode({part.data(), part.size()}, &found);
+    const auto status = processor_at(segment.begin).Encode({part.data(), part.size()}, &found);
     if (!status.ok()) throw InputError(concat("SentencePiece: ", status.error_message()));
     ids.insert(ids.end(), found.begin(), found.end());
   }

@@ -7,7 +7,8 @@
 
 namespace halftone {
 
-// tokenizer.model through the SentencePiece library. InputError where the program was built without.
+// tokenizer.model through the SentencePiece library. InputError where the program was built
+// without.
 std::unique_ptr<Tokenizer> load_sentencepiece(const TokenizerFolder& folder);
 
 }  // namespace halftone

@@ -115,8 +115,7 @@ std::vector<Span> split_spans(const std::vector<Span>& matches, size_t bytes,
 void Splitter::apply(Pieces& pieces) const {
   std::vector<Piece> result;
   for (const Piece& piece : pieces.list) {
-    for (const Span span :
-         split_spans(find_(piece.text), piece.text.size(), behavior_, invert_)) {
+    for (const Span span : split_spans(find_(piece.text), piece.text.size(), behavior_, invert_)) {
       if (span.begin != span.end) result.push_back(piece.cut(span.begin, span.end));
     }
   }
@@ -141,8 +140,8 @@ std::unique_ptr<PreTokenizer> make_digits(const Json& part, const std::string& s
 // Words and runs of other characters; the words of Rust's regular expressions, not Oniguruma's.
 std::unique_ptr<PreTokenizer> make_whitespace(const Json& /*part*/, const std::string& source) {
   const std::string word = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200C}\x{200D})";
-  return std::make_unique<Splitter>(
-      find_regex(concat("[", word, "]+|[^\\s", word, "]+"), source), SplitBehavior::kRemoved, true);
+  return std::make_unique<Splitter>(find_regex(concat("[", word, "]+|[^\\s", word, "]+"), source),
+                                    SplitBehavior::kRemoved, true);
 }
 
 std::unique_ptr<PreTokenizer> make_whitespace_split(const Json& /*part*/,

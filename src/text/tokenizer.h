@@ -31,9 +31,9 @@ class Tokenizer {
   virtual std::optional<TokenId> eos_id() const = 0;
 };
 
-// Reads the tokenizer of a model's folder: tokenizer.json, else tokenizer.model, else vocab.json with
-// merges.txt; tokenizer_config.json goes with each. A structure that is not supported is an InputError
-// that names the part and the supported ones.
+// Reads the tokenizer of a model's folder: tokenizer.json, else tokenizer.model, else vocab.json
+// with merges.txt; tokenizer_config.json goes with each. A structure that is not supported is an
+// InputError that names the part and the supported ones.
 std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& directory);
 // Whether the folder has any of these files.
 bool has_tokenizer(const fs::path& directory);

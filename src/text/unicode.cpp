@@ -37,9 +37,8 @@ const icu::Normalizer2& normalizer_of(NormalForm form) {
   const bool compatible = form == NormalForm::kNfkc || form == NormalForm::kNfkd;
   const bool composed = form == NormalForm::kNfc || form == NormalForm::kNfkc;
   UErrorCode status = U_ZERO_ERROR;
-  const icu::Normalizer2* normalizer =
-      icu::Normalizer2::getInstance(nullptr, compatible ? "nfkc" : "nfc",
-                                    composed ? UNORM2_COMPOSE : UNORM2_DECOMPOSE, status);
+  const icu::Normalizer2* normalizer = icu::Normalizer2::getInstance(
+      nullptr, compatible ? "nfkc" : "nfc", composed ? UNORM2_COMPOSE : UNORM2_DECOMPOSE, status);
   check_icu(status, "ICU has the normal forms");
   return *normalizer;
 }
@@ -70,7 +69,8 @@ void append_lower_case(char32_t code, std::string& text) {
 }
 
 bool is_combining_mark(char32_t code) {
-  static const icu::UnicodeSet marks = make_set("[[[[:M:]&[:age=9.0:]][\\u1CF2\\u1CF3]]-[\\U000111C9]]");
+  static const icu::UnicodeSet marks =
+      make_set("[[[[:M:]&[:age=9.0:]][\\u1CF2\\u1CF3]]-[\\U000111C9]]");
   return marks.contains(static_cast<UChar32>(code)) != 0;
 }
 

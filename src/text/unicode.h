@@ -9,8 +9,8 @@ namespace halftone {
 
 enum class NormalForm { kNfc, kNfd, kNfkc, kNfkd };
 
-// Unicode's algorithms and tables, from ICU. The tables are those of the versions that the reference
-// was made with: characters that came later are left as they are.
+// Unicode's algorithms and tables, from ICU. The tables are those of the versions that the
+// reference was made with: characters that came later are left as they are.
 
 // InputError naming `source` where the program was built without ICU. Whatever calls the functions
 // below asks first, when the tokenizer is read.

@@ -43,8 +43,7 @@ const Json& scored_token(const Json& entry, const std::string& place) {
   if (entry.is_array() && entry.size() == 2 && entry[0].is_string() && entry[1].is_number()) {
     return entry;
   }
-  throw InputError(
-      concat(place, ": expected [token, score], found ", entry.dump().substr(0, 80)));
+  throw InputError(concat(place, ": expected [token, score], found ", entry.dump().substr(0, 80)));
 }
 
 std::vector<std::string> tokens_of(const Json& model, const std::string& source) {
@@ -85,9 +84,8 @@ Unigram::Unigram(const Json& model, const std::string& source)
     // Of equal tokens the one that is found by its text.
     if (vocabulary_.find(*vocabulary_.token(id)) == id) sorted_.push_back(id);
   }
-  std::sort(sorted_.begin(), sorted_.end(), [this](TokenId a, TokenId b) {
-    return *vocabulary_.token(a) < *vocabulary_.token(b);
-  });
+  std::sort(sorted_.begin(), sorted_.end(),
+            [this](TokenId a, TokenId b) { return *vocabulary_.token(a) < *vocabulary_.token(b); });
 }
 
 TokenId Unigram::unknown_id() const {

@@ -35,10 +35,10 @@ class Unigram : public TokenModel {
 
   Vocabulary vocabulary_;
   std::string source_;
-  std::vector<double> scores_;      // by id
-  std::vector<TokenId> sorted_;     // ids in the order of their tokens' bytes
-  double unknown_score_ = 0.0;      // of a character without a token
-  std::optional<TokenId> unknown_;  // "unk_id"
+  std::vector<double> scores_;             // by id
+  std::vector<TokenId> sorted_;            // ids in the order of their tokens' bytes
+  double unknown_score_ = 0.0;             // of a character without a token
+  std::optional<TokenId> unknown_;         // "unk_id"
   std::optional<ByteTokens> byte_tokens_;  // with byte_fallback
 };
 

@@ -19,9 +19,8 @@ Vocabulary::Vocabulary(const Json& vocab, const std::string& source) {
     const auto index = static_cast<size_t>(*id);
     if (index >= slots_.size()) slots_.resize(index + 1, -1);
     if (slots_[index] >= 0) {
-      throw InputError(concat(source, ".vocab: '",
-                              tokens_[static_cast<size_t>(slots_[index])], "' and '", token,
-                              "' have the same id ", *id));
+      throw InputError(concat(source, ".vocab: '", tokens_[static_cast<size_t>(slots_[index])],
+                              "' and '", token, "' have the same id ", *id));
     }
     slots_[index] = static_cast<int32_t>(tokens_.size());
     tokens_.push_back(token);

@@ -49,16 +49,15 @@ TEST(DecoderTest, Texts) {
        R"(["\u2581a\u2581", "\u2581b"])", R"(" a  b")"},
   };
   for (const Case& test : cases) {
-    EXPECT_EQ(
-        decoded(test.part, parse_json(test.tokens, "tokens").get<std::vector<std::string>>()),
-        parse_json(test.text, "text").get<std::string>())
+    EXPECT_EQ(decoded(test.part, parse_json(test.tokens, "tokens").get<std::vector<std::string>>()),
+              parse_json(test.text, "text").get<std::string>())
         << test.part << " of " << test.tokens;
   }
 }
 
 TEST(DecoderTest, NoTokensAreNoText) {
-  for (const char* part : {"null", R"({"type": "ByteLevel"})", R"({"type": "ByteFallback"})",
-                           R"({"type": "Fuse"})"}) {
+  for (const char* part :
+       {"null", R"({"type": "ByteLevel"})", R"({"type": "ByteFallback"})", R"({"type": "Fuse"})"}) {
     EXPECT_EQ(decoded(part, {}), "") << part;
   }
 }

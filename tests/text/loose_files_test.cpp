@@ -1,5 +1,5 @@
-// Folders without a tokenizer.json: tokenizer.model through the SentencePiece library, and vocab.json
-// with merges.txt. Golden ids as in tokenizer_golden_test.cpp.
+// Folders without a tokenizer.json: tokenizer.model through the SentencePiece library, and
+// vocab.json with merges.txt. Golden ids as in tokenizer_golden_test.cpp.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -39,9 +39,8 @@ void write_bpe_files(const std::string& kind, const TemporaryFolder& folder) {
   folder.write("vocab.json", file["model"]["vocab"].dump());
   std::string merges = "#version: 0.2\n";
   for (const Json& merge : file["model"]["merges"]) {
-    merges += merge.is_string()
-                  ? merge.get<std::string>()
-                  : merge[0].get<std::string>() + " " + merge[1].get<std::string>();
+    merges += merge.is_string() ? merge.get<std::string>()
+                                : merge[0].get<std::string>() + " " + merge[1].get<std::string>();
     merges += "\n";
   }
   folder.write("merges.txt", merges);
@@ -240,8 +239,11 @@ TEST(SentencePieceTokensTest, RefusesDamage) {
     folder.write("tokenizer.model", whole.substr(0, size));
     expect_error<InputError>([&] { load_tokenizer(folder.path()); }, "not a SentencePiece model");
   }
-  expect_error<InputError>([] { load_model("t5", {{"tokenizer_class", "XLMRobertaTokenizer"}}); },
-                           "tokenizer_class 'XLMRobertaTokenizer' without a tokenizer.json");
+  expect_error<InputError>(
+      [] {
+        load_model("t5", {{"tokenizer_class", "XLMRobertaTokenizer"}});
+      },
+      "tokenizer_class 'XLMRobertaTokenizer' without a tokenizer.json");
   const auto tokenizer = load_model("llama-2");
   expect_error<InputError>([&] { tokenizer->encode("a\xFF"); }, "not valid UTF-8 at byte 1");
   expect_error<InputError>([&] { tokenizer->decode({1600}); }, "no token has the id 1600");

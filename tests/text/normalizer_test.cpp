@@ -136,7 +136,8 @@ TEST(NormalizerTest, RefusesWhatItDoesNotKnow) {
   refused(R"({"type": "Sequence"})", "'normalizers' is missing");
   refused(R"({"type": "Prepend"})", "'prepend' is missing");
   refused(R"({"type": "Replace", "content": ""})", "'pattern' is missing");
-  refused(R"({"type": "Replace", "pattern": {"Regex": "(a"}, "content": ""})", "cannot be compiled");
+  refused(R"({"type": "Replace", "pattern": {"Regex": "(a"}, "content": ""})",
+          "cannot be compiled");
   refused(R"([])", "expected an object");
 }
 

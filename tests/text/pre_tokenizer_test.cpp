@@ -29,9 +29,9 @@ struct Case {
 
 void expect_all(const std::vector<Case>& cases) {
   for (const Case& test : cases) {
-    EXPECT_EQ(pieces_of(parse_json(test.part, "part"),
-                        parse_json(test.text, "text").get<std::string>()),
-              parse_json(test.pieces, "pieces").get<Texts>())
+    EXPECT_EQ(
+        pieces_of(parse_json(test.part, "part"), parse_json(test.text, "text").get<std::string>()),
+        parse_json(test.pieces, "pieces").get<Texts>())
         << test.part << " of " << test.text;
   }
 }
@@ -51,7 +51,9 @@ TEST(PreTokenizerTest, SplitBehaviors) {
        {"-", "-", "a-", "bc-", "-", "d-"},
        {"-", "-a", "-bc", "-", "-d", "-"}},
       {"MergedWithNext", {"-", "-a", "-bc", "-", "-d", "-"}, {"-", "-", "a-", "bc-", "-", "d-"}},
-      {"Contiguous", {"--", "a", "-", "bc", "--", "d", "-"}, {"--", "a", "-", "bc", "--", "d", "-"}},
+      {"Contiguous",
+       {"--", "a", "-", "bc", "--", "d", "-"},
+       {"--", "a", "-", "bc", "--", "d", "-"}},
   };
   for (const Row& row : rows) {
     Json part = {{"type", "Split"},
@@ -108,10 +110,8 @@ TEST(PreTokenizerTest, Punctuation) {
 
 TEST(PreTokenizerTest, Metaspace) {
   const auto part = [](const char* scheme, bool split) {
-    return Json{{"type", "Metaspace"},
-                {"replacement", "_"},
-                {"prepend_scheme", scheme},
-                {"split", split}};
+    return Json{
+        {"type", "Metaspace"}, {"replacement", "_"}, {"prepend_scheme", scheme}, {"split", split}};
   };
   EXPECT_THAT(pieces_of(part("always", true), "a  b_c"), ElementsAre("_a", "_", "_b", "_c"));
   EXPECT_THAT(pieces_of(part("always", false), "a  b_c"), ElementsAre("_a__b_c"));

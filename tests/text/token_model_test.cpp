@@ -52,12 +52,14 @@ TEST(BpeTest, SpellsInBytes) {
   Json model = bpe({"a b"});
   model["byte_fallback"] = true;
   model["unk_token"] = "<unk>";
-  EXPECT_THAT(ids_of(model, "a\xC3\xA9\xC3\xA8"
-                            "b"),
+  EXPECT_THAT(ids_of(model,
+                     "a\xC3\xA9\xC3\xA8"
+                     "b"),
               ElementsAre(0, 9, 10, 8, 1));
   // Bytes pass an unknown token.
-  EXPECT_THAT(ids_of(model, "\xC3\xA8\xC3\xA9"
-                            "b"),
+  EXPECT_THAT(ids_of(model,
+                     "\xC3\xA8\xC3\xA9"
+                     "b"),
               ElementsAre(9, 10, 8, 1));
   model["fuse_unk"] = true;
   EXPECT_THAT(ids_of(model, "\xC3\xA8zab\xC3\xA8"), ElementsAre(8, 6, 8));
@@ -91,8 +93,9 @@ TEST(UnigramTest, FusesUnknownCharacters) {
   EXPECT_THAT(ids_of(unigram(), "azzb"), ElementsAre(1, 0, 2));
   EXPECT_THAT(ids_of(unigram(), "<unk>z"), ElementsAre(0));
   EXPECT_THAT(ids_of(unigram(), "xyz"), ElementsAre(6, 0));
-  EXPECT_THAT(ids_of(unigram(), "\xE4\xB8\xAD\xE6\x96\x87"
-                                "a"),
+  EXPECT_THAT(ids_of(unigram(),
+                     "\xE4\xB8\xAD\xE6\x96\x87"
+                     "a"),
               ElementsAre(0, 1));
 }
 
@@ -105,8 +108,9 @@ TEST(UnigramTest, SpellsInBytes) {
     model["vocab"].push_back({token.data(), -6.0});
   }
   EXPECT_THAT(ids_of(model, "\xC3\xA9"), ElementsAre(202, 176));
-  EXPECT_THAT(ids_of(model, "z\xC3\xA9"
-                            "a"),
+  EXPECT_THAT(ids_of(model,
+                     "z\xC3\xA9"
+                     "a"),
               ElementsAre(129, 202, 176, 1));
 }
 

@@ -13,7 +13,7 @@ void expect_refused(const Json& file, const std::string& part) {
 
 TEST(TokenizerErrorsTest, Files) {
   const TemporaryFolder folder;
-    folder.write("tokenizer.json", "{\"model\": ");
+  folder.write("tokenizer.json", "{\"model\": ");
   expect_error<InputError>([&] { load_tokenizer(folder.path()); }, "not valid JSON");
   folder.write("tokenizer.json", "[]");
   expect_error<InputError>([&] { load_tokenizer(folder.path()); }, "expected an object");
