@@ -14,7 +14,7 @@ Options options() {
   Options options("halftone tokenize --model DIR --input FILE.jsonl [--plain] [--decode]",
                   "Prints one JSON line {\"ids\": [...]} for each line's text.");
   options.group("What");
-  options.text("model", "DIR", "", "the folder with tokenizer.json");
+  options.text("model", "DIR", "", "the folder with the tokenizer");
   options.text("input", "FILE.jsonl", "", "lines with text, or with ids for --decode");
   options.text("text-field", "NAME", "text", "the field that holds the text");
   options.flag("plain", "without special tokens");

@@ -24,30 +24,11 @@ AddedToken read_token(const Json& value, const std::string& source) {
   return token;
 }
 
-// Where the white space begins that ends at `end`.
-size_t skip_space_back(std::string_view text, size_t end) {
-  while (end > 0) {
-    const Utf8Char last = utf8_char_before(text, end);
-    if (!is_white_space(last.code)) break;
-    end -= last.bytes;
-  }
-  return end;
-}
-
-size_t skip_space(std::string_view text, size_t at) {
-  while (at < text.size()) {
-    const Utf8Char next = utf8_char_at(text, at);
-    if (!is_white_space(next.code)) break;
-    at += next.bytes;
-  }
-  return at;
-}
-
 }  // namespace
 
-void AddedTokens::Trie::insert(const AddedToken& token) {
+void AddedTokens::Trie::insert(std::string_view content, const AddedToken& token) {
   size_t node = 0;
-  for (const char c : token.content) {
+  for (const char c : content) {
     const uint64_t key = node << 8 | static_cast<unsigned char>(c);
     const auto [edge, is_new] = edges_.emplace(key, tokens_.size());
     if (is_new) tokens_.push_back(nullptr);
@@ -56,19 +37,20 @@ void AddedTokens::Trie::insert(const AddedToken& token) {
   tokens_[node] = &token;
 }
 
-const AddedToken* AddedTokens::Trie::longest(std::string_view text, size_t at) const {
-  const AddedToken* found = nullptr;
+AddedTokens::Trie::Match AddedTokens::Trie::longest(std::string_view text, size_t at) const {
+  Match found;
   size_t node = 0;
   for (; at < text.size(); ++at) {
     const auto edge = edges_.find(node << 8 | static_cast<unsigned char>(text[at]));
     if (edge == edges_.end()) break;
     node = edge->second;
-    if (tokens_[node] != nullptr) found = tokens_[node];
+    if (tokens_[node] != nullptr) found = {tokens_[node], at + 1};
   }
   return found;
 }
 
-AddedTokens::AddedTokens(const Json& list, const Vocabulary& vocabulary, const std::string& source)
+AddedTokens::AddedTokens(const Json& list, const Vocabulary& vocabulary,
+                         const Normalizer& normalizer, const std::string& source)
     : word_(R"([\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200C}\x{200D}])", source) {
   size_t index = 0;
   for (const Json& value : list) {
@@ -88,12 +70,18 @@ AddedTokens::AddedTokens(const Json& list, const Vocabulary& vocabulary, const s
     if (!by_content_.emplace(token.content, token.id).second) {
       throw InputError(concat(place, ": '", token.content, "' is there twice"));
     }
+    token.normalized_content = token.content;
+    if (token.normalized) {
+      NormalizedText text{token.content, 0};
+      normalizer.apply(text);
+      token.normalized_content = text.text;
+    }
     const auto [entry, is_new] = by_id_.emplace(token.id, token);
     if (!is_new) {
       throw InputError(concat(place, ": '", token.content, "' and '", entry->second.content,
                               "' have the same id ", token.id));
     }
-    (token.normalized ? normalized_ : raw_).insert(entry->second);
+    (token.normalized ? normalized_ : raw_).insert(token.normalized_content, entry->second);
   }
 }
 
@@ -108,6 +96,11 @@ const AddedToken* AddedTokens::token(TokenId id) const {
   return found == by_id_.end() ? nullptr : &found->second;
 }
 
+bool AddedTokens::is_special(std::string_view content) const {
+  const auto id = find(content);
+  return id && by_id_.at(*id).special;
+}
+
 int64_t AddedTokens::size() const {
   return by_id_.empty() ? 0 : int64_t{by_id_.rbegin()->first} + 1;
 }
@@ -118,45 +111,32 @@ bool AddedTokens::is_word(const Utf8Char& character) const {
   return !word_.find_all(text).empty();
 }
 
-void AddedTokens::split_by(const Trie& trie, std::string_view text,
-                           std::vector<Segment>& segments) const {
+std::vector<Segment> AddedTokens::split_by(const Trie& trie, std::string_view text) const {
+  std::vector<Segment> segments;
   size_t done = 0;  // everything before is in a segment
   for (size_t at = 0; at < text.size();) {
-    const AddedToken* token = trie.longest(text, at);
-    if (token == nullptr) {
+    const Trie::Match match = trie.longest(text, at);
+    if (match.token == nullptr) {
       ++at;
       continue;
     }
     size_t begin = at;
-    size_t end = at + token->content.size();
+    size_t end = match.end;
     at = end;
-    if (token->single_word) {
+    if (match.token->single_word) {
       const bool after_word = begin > 0 && is_word(utf8_char_before(text, begin));
       const bool before_word = end < text.size() && is_word(utf8_char_at(text, end));
       if (after_word || before_word) continue;
     }
-    if (token->lstrip) begin = std::max(skip_space_back(text, begin), done);
-    if (token->rstrip) end = skip_space(text, end);
-    if (done < begin) segments.push_back({text.substr(done, begin - done), std::nullopt});
-    segments.push_back({text.substr(begin, end - begin), token->id});
+    if (match.token->lstrip) begin = std::max(skip_space_back(text, begin), done);
+    if (match.token->rstrip) end = skip_space(text, end);
+    if (done < begin) segments.push_back({done, begin, std::nullopt});
+    // Nothing is left of a token of spaces that the one before it has taken.
+    if (begin < end) segments.push_back({begin, end, match.token->id});
     done = end;
   }
-  if (done < text.size()) segments.push_back({text.substr(done), std::nullopt});
-}
-
-std::vector<Segment> AddedTokens::split(std::string_view text) const {
-  std::vector<Segment> segments;
-  split_by(raw_, text, segments);
-  if (normalized_.empty()) return segments;
-  std::vector<Segment> result;
-  for (const Segment& segment : segments) {
-    if (segment.id) {
-      result.push_back(segment);
-    } else {
-      split_by(normalized_, segment.text, result);
-    }
-  }
-  return result;
+  if (done < text.size()) segments.push_back({done, text.size(), std::nullopt});
+  return segments;
 }
 
 }  // namespace halftone

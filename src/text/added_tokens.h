@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/json.h"
+#include "text/normalizer.h"
 #include "text/regex.h"
 #include "text/tokenizer.h"
 #include "text/utf8.h"
@@ -24,45 +25,56 @@ struct AddedToken {
   bool rstrip = false;
   bool normalized = false;
   bool special = false;
+  std::string normalized_content;  // what is looked for in normalized text, and what decoding shows
 };
 
-// A part of a text: an added token, or what lies between two of them.
+// A part of a text, from `begin` to `end`: an added token, or what lies between two of them.
 struct Segment {
-  std::string_view text;
+  size_t begin = 0;
+  size_t end = 0;
   std::optional<TokenId> id;
 };
 
-// The tokens that are found in the text before the model sees it ("added_tokens").
+// The tokens that are found in the text before the model sees it ("added_tokens"): first those that
+// are not subject to normalization, then, in the normalized text between them, the others.
 class AddedTokens {
  public:
   // The ids are those of the file; one that contradicts `vocabulary` is an InputError.
-  AddedTokens(const Json& list, const Vocabulary& vocabulary, const std::string& source);
+  AddedTokens(const Json& list, const Vocabulary& vocabulary, const Normalizer& normalizer,
+              const std::string& source);
 
   AddedTokens(const AddedTokens&) = delete;
   AddedTokens& operator=(const AddedTokens&) = delete;
 
-  // First the tokens that are not subject to normalization, then, in what is left, the others.
-  std::vector<Segment> split(std::string_view text) const;
+  std::vector<Segment> split_original(std::string_view text) const { return split_by(raw_, text); }
+  std::vector<Segment> split_normalized(std::string_view text) const {
+    return split_by(normalized_, text);
+  }
   std::optional<TokenId> find(std::string_view content) const;
   // Null where the id is no added token.
   const AddedToken* token(TokenId id) const;
+  // Whether decoding skips what is written so. A special token that normalization changes is kept.
+  bool is_special(std::string_view content) const;
   int64_t size() const;  // largest id + 1
 
  private:
   // A set of tokens for leftmost-longest search.
   class Trie {
    public:
-    void insert(const AddedToken& token);
-    bool empty() const { return tokens_.size() == 1; }
-    // The longest token that begins at `at`, or null.
-    const AddedToken* longest(std::string_view text, size_t at) const;
+    void insert(std::string_view content, const AddedToken& token);
+    // The longest token that begins at `at`.
+    struct Match {
+      const AddedToken* token = nullptr;
+      size_t end = 0;
+    };
+    Match longest(std::string_view text, size_t at) const;
 
    private:
     std::unordered_map<uint64_t, size_t> edges_;         // by node << 8 | byte
     std::vector<const AddedToken*> tokens_ = {nullptr};  // by node
   };
 
-  void split_by(const Trie& trie, std::string_view text, std::vector<Segment>& segments) const;
+  std::vector<Segment> split_by(const Trie& trie, std::string_view text) const;
   bool is_word(const Utf8Char& character) const;
 
   std::map<TokenId, AddedToken> by_id_;

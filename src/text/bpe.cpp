@@ -5,8 +5,8 @@
 
 #include "core/error.h"
 #include "core/log.h"
-#include "text/byte_alphabet.h"
 #include "text/json_shape.h"
+#include "text/utf8.h"
 
 namespace halftone {
 namespace {
@@ -37,11 +37,6 @@ uint64_t merge_key(TokenId left, TokenId right) {
   return static_cast<uint64_t>(left) << 32 | static_cast<uint64_t>(right);
 }
 
-void refuse_text(const Json& model, const char* key, const std::string& source) {
-  const auto value = json_member_or<std::string>(model, key, "", source);
-  if (!value.empty()) refuse_part(source, concat(key, " '", value, "'"), "null or \"\"");
-}
-
 // "a b" or ["a", "b"]; nothing where it is neither.
 std::optional<std::pair<std::string, std::string>> merge_pair(const Json& merge) {
   if (merge.is_string()) {
@@ -55,48 +50,30 @@ std::optional<std::pair<std::string, std::string>> merge_pair(const Json& merge)
   return std::pair(merge[0].get<std::string>(), merge[1].get<std::string>());
 }
 
-// Other models have a vocabulary of another shape: they are named before it is read.
-const Json& vocab_of_bpe(const Json& model, const std::string& source) {
-  const std::string place = source + ", model";
-  expect_object(model, place);
-  const auto type = json_member_or<std::string>(model, "type", "BPE", place);
-  if (type != "BPE") refuse_part(place, concat("type '", type, "'"), "BPE with ByteLevel");
-  return object_member(model, "vocab", place);
-}
-
 }  // namespace
 
 Bpe::Bpe(const Json& model, const std::string& source)
-    : vocabulary_(vocab_of_bpe(model, source), source) {
-  const std::string place = source + ", model";
-  if (json_member_or<bool>(model, "byte_fallback", false, place)) {
-    refuse_part(place, "BPE with byte_fallback", "BPE with ByteLevel and byte_fallback false");
+    : vocabulary_(object_member(model, "vocab", source), source), source_(source) {
+  if (json_member_or<double>(model, "dropout", 0.0, source) != 0.0) {
+    refuse_part(source, "dropout", "dropout null");
   }
-  if (json_member_or<double>(model, "dropout", 0.0, place) != 0.0) {
-    refuse_part(place, "BPE with dropout", "dropout null");
+  ignore_merges_ = json_member_or<bool>(model, "ignore_merges", false, source);
+  fuse_unknown_ = json_member_or<bool>(model, "fuse_unk", false, source);
+  unknown_ = json_member_or<std::string>(model, "unk_token", "", source);
+  continuing_prefix_ = json_member_or<std::string>(model, "continuing_subword_prefix", "", source);
+  end_suffix_ = json_member_or<std::string>(model, "end_of_word_suffix", "", source);
+  if (json_member_or<bool>(model, "byte_fallback", false, source)) {
+    byte_tokens_.emplace(vocabulary_);
   }
-  refuse_text(model, "continuing_subword_prefix", place);
-  refuse_text(model, "end_of_word_suffix", place);
-  ignore_merges_ = json_member_or<bool>(model, "ignore_merges", false, place);
-  fuse_unknown_ = json_member_or<bool>(model, "fuse_unk", false, place);
-  const auto unknown = json_member_or<std::string>(model, "unk_token", "", place);
-  if (!unknown.empty()) {
-    unknown_ = vocabulary_.find(unknown);
-    if (!unknown_) {
-      throw InputError(concat(place, ": unk_token '", unknown, "' is not in the vocabulary"));
-    }
-  }
-  for (size_t byte = 0; byte < bytes_.size(); ++byte) {
-    bytes_[byte] =
-        vocabulary_.find(ByteAlphabet::instance().character(static_cast<unsigned char>(byte)));
-  }
-  read_merges(array_member(model, "merges", place), place + ".merges");
+  read_merges(array_member(model, "merges", source), source + ".merges");
 }
 
 void Bpe::read_merges(const Json& merges, const std::string& source) {
   merges_.reserve(merges.size());
   uint32_t rank = 0;
   for (const Json& entry : merges) {
+    // The head line of merges.txt, which converters take along.
+    if (entry.is_string() && entry.get_ref<const std::string&>().starts_with("#version")) continue;
     const auto pair = merge_pair(entry);
     if (!pair) {
       throw InputError(concat(source, "[", rank, "]: expected \"a b\" or [\"a\", \"b\"], found ",
@@ -109,9 +86,14 @@ void Bpe::read_merges(const Json& merges, const std::string& source) {
     };
     const TokenId left = id_of(pair->first);
     const TokenId right = id_of(pair->second);
+    if (!pair->second.starts_with(continuing_prefix_)) {
+      throw InputError(concat(source, "[", rank, "]: '", pair->second,
+                              "' does not begin with the continuing_subword_prefix '",
+                              continuing_prefix_, "'"));
+    }
+    const std::string whole = pair->first + pair->second.substr(continuing_prefix_.size());
     // Of two equal merges the later counts.
-    merges_.insert_or_assign(merge_key(left, right),
-                             Merge{rank, id_of(pair->first + pair->second)});
+    merges_.insert_or_assign(merge_key(left, right), Merge{rank, id_of(whole)});
     ++rank;
   }
 }
@@ -121,21 +103,40 @@ const Bpe::Merge* Bpe::find_merge(TokenId left, TokenId right) const {
   return found == merges_.end() ? nullptr : &found->second;
 }
 
-// A byte without a token becomes the unknown token, or nothing where there is none.
-std::vector<TokenId> Bpe::byte_ids(std::string_view word) const {
+TokenId Bpe::unknown_id() const {
+  const auto id = vocabulary_.find(unknown_);
+  if (id) return *id;
+  throw InputError(concat(source_, ": unk_token '", unknown_,
+                          "' is not in the vocabulary, and the text needs it"));
+}
+
+// The tokens of single characters. One without is spelled in bytes where all of them have tokens;
+// else it becomes the unknown token, or nothing where there is none.
+std::vector<TokenId> Bpe::character_ids(std::string_view piece) const {
   std::vector<TokenId> ids;
-  ids.reserve(word.size());
-  bool after_unknown = false;
-  for (const char byte : word) {
-    const auto& id = bytes_[static_cast<unsigned char>(byte)];
-    if (id) {
+  ids.reserve(piece.size());
+  // As in the reference, bytes pass an unknown token that waits for its neighbours.
+  bool unknown_waits = false;
+  std::string written;  // as the vocabulary has it
+  const auto flush = [&] {
+    if (unknown_waits) ids.push_back(unknown_id());
+    unknown_waits = false;
+  };
+  for (size_t at = 0; at < piece.size();) {
+    const size_t end = at + utf8_char_at(piece, at).bytes;
+    written.assign(at == 0 ? "" : continuing_prefix_);
+    written += piece.substr(at, end - at);
+    if (end == piece.size()) written += end_suffix_;
+    if (const auto id = vocabulary_.find(written)) {
+      flush();
       ids.push_back(*id);
-      after_unknown = false;
-    } else if (unknown_) {
-      if (!after_unknown || !fuse_unknown_) ids.push_back(*unknown_);
-      after_unknown = true;
+    } else if (!byte_tokens_ || !byte_tokens_->append(written, ids)) {
+      if (!fuse_unknown_) flush();
+      unknown_waits = !unknown_.empty();
     }
+    at = end;
   }
+  flush();
   return ids;
 }
 
@@ -177,17 +178,14 @@ void Bpe::merge(std::vector<TokenId>& ids) const {
   }
 }
 
-void Bpe::append_ids(std::string_view word, std::vector<TokenId>& ids) const {
-  if (word.empty()) return;
+void Bpe::append_ids(std::string_view piece, std::vector<TokenId>& ids) const {
   if (ignore_merges_) {
-    std::string text;
-    ByteAlphabet::instance().append_encoded(word, text);
-    if (const auto whole = vocabulary_.find(text)) {
+    if (const auto whole = vocabulary_.find(piece)) {
       ids.push_back(*whole);
       return;
     }
   }
-  std::vector<TokenId> symbols = byte_ids(word);
+  std::vector<TokenId> symbols = character_ids(piece);
   merge(symbols);
   ids.insert(ids.end(), symbols.begin(), symbols.end());
 }

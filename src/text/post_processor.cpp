@@ -16,8 +16,11 @@ void PostProcessor::add(const Json& part, const std::string& source) {
     for (const Json& member : array_member(part, "processors", source)) add(member, source);
   } else if (type == "TemplateProcessing") {
     add_template(part, source + ", TemplateProcessing");
+  } else if (type == "BertProcessing" || type == "RobertaProcessing") {
+    add_pair(part, concat(source, ", ", type));
   } else if (type != "ByteLevel") {
-    refuse_part(source, concat("type '", type, "'"), "Sequence, TemplateProcessing, ByteLevel");
+    refuse_part(source, concat("type '", type, "'"),
+                "Sequence, TemplateProcessing, ByteLevel, BertProcessing, RobertaProcessing");
   }
 }
 
@@ -43,7 +46,25 @@ void PostProcessor::add_template(const Json& part, const std::string& source) {
     throw InputError(
         concat(source, ": 'single' must hold the text (Sequence) once, found ", texts, " times"));
   }
-  // A later template wraps what an earlier one made.
+  wrap(before, after);
+}
+
+// {"cls": ["<s>", 0], "sep": ["</s>", 2]}
+void PostProcessor::add_pair(const Json& part, const std::string& source) {
+  const auto id_of = [&](const char* key) {
+    const Json& pair = array_member(part, key, source);
+    if (pair.size() != 2) {
+      throw InputError(concat(source, ": '", key, "' must be a token and its id"));
+    }
+    return token_id(pair[1], concat(source, ", '", key, "'"));
+  };
+  const TokenId cls = id_of("cls");
+  const TokenId sep = id_of("sep");
+  wrap({cls}, {sep});
+}
+
+// A later part wraps what an earlier one made.
+void PostProcessor::wrap(const std::vector<TokenId>& before, const std::vector<TokenId>& after) {
   before_.insert(before_.begin(), before.begin(), before.end());
   after_.insert(after_.end(), after.begin(), after.end());
 }

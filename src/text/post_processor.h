@@ -8,8 +8,8 @@
 
 namespace halftone {
 
-// The "post_processor" of byte-level files, as far as single texts go: the ids that a template puts
-// before and after the text. ByteLevel moves offsets only.
+// The "post_processor" of tokenizer.json, as far as single texts go: the ids that it puts before
+// and after the text. ByteLevel moves offsets only.
 class PostProcessor {
  public:
   PostProcessor(const Json& part, const std::string& source);
@@ -23,6 +23,8 @@ class PostProcessor {
  private:
   void add(const Json& part, const std::string& source);
   void add_template(const Json& part, const std::string& source);
+  void add_pair(const Json& part, const std::string& source);
+  void wrap(const std::vector<TokenId>& before, const std::vector<TokenId>& after);
 
   std::vector<TokenId> before_;
   std::vector<TokenId> after_;

@@ -1,112 +1,122 @@
 #include "text/pre_tokenizer.h"
 
+#include <array>
 #include <utility>
+#include <vector>
 
-#include "core/error.h"
 #include "core/log.h"
-#include "text/json_shape.h"
+#include "text/byte_alphabet.h"
+#include "text/metaspace.h"
+#include "text/part_registry.h"
+#include "text/splitter.h"
 
 namespace halftone {
 namespace {
 
-constexpr const char* kSupported = "Sequence, Split, Digits, ByteLevel";
 constexpr const char* kByteLevelPattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
-// A literal text as a regular expression.
-std::string quoted(const std::string& text) {
-  std::string pattern;
-  for (const char c : text) {
-    const bool ascii = static_cast<unsigned char>(c) < 0x80;
-    const bool letter =
-        (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
-    if (ascii && !letter) pattern += '\\';
-    pattern += c;
+class PreTokenizerSequence : public PreTokenizer {
+ public:
+  explicit PreTokenizerSequence(std::vector<std::unique_ptr<PreTokenizer>> members)
+      : members_(std::move(members)) {}
+  void apply(Pieces& pieces) const override {
+    for (const auto& member : members_) member->apply(pieces);
   }
-  return pattern;
+
+ private:
+  std::vector<std::unique_ptr<PreTokenizer>> members_;
+};
+
+// Words of GPT-2, and every byte as its character of the byte alphabet.
+class ByteLevelPreTokenizer : public PreTokenizer {
+ public:
+  ByteLevelPreTokenizer(bool add_prefix_space, std::unique_ptr<PreTokenizer> splitter)
+      : add_prefix_space_(add_prefix_space), splitter_(std::move(splitter)) {}
+
+  void apply(Pieces& pieces) const override {
+    for (Piece& piece : pieces.list) {
+      if (!add_prefix_space_ || piece.text.starts_with(' ')) continue;
+      piece.text = pieces.keep(concat(" ", piece.text));
+      if (piece.at_start > 0) ++piece.at_start;
+    }
+    if (splitter_ != nullptr) splitter_->apply(pieces);
+    encode(pieces);
+  }
+
+ private:
+  static void encode(Pieces& pieces) {
+    const ByteAlphabet& alphabet = ByteAlphabet::instance();
+    std::string text;
+    std::vector<std::pair<size_t, size_t>> ends;  // of the pieces and of their starts
+    for (const Piece& piece : pieces.list) {
+      const size_t start = std::min(piece.at_start, piece.text.size());
+      alphabet.append_encoded(piece.text.substr(0, start), text);
+      const size_t start_end = text.size();
+      alphabet.append_encoded(piece.text.substr(start), text);
+      ends.emplace_back(text.size(), start_end);
+    }
+    const std::string_view kept = pieces.keep(std::move(text));
+    size_t begin = 0;
+    for (size_t i = 0; i < pieces.list.size(); ++i) {
+      const auto [end, start_end] = ends[i];
+      pieces.list[i] = {kept.substr(begin, end - begin), start_end - begin};
+      begin = end;
+    }
+  }
+
+  bool add_prefix_space_;
+  std::unique_ptr<PreTokenizer> splitter_;
+};
+
+std::unique_ptr<PreTokenizer> make_nothing(const Json& /*part*/, const std::string& /*source*/) {
+  return std::make_unique<PreTokenizerSequence>(std::vector<std::unique_ptr<PreTokenizer>>());
 }
+
+std::unique_ptr<PreTokenizer> make_sequence(const Json& part, const std::string& source) {
+  std::vector<std::unique_ptr<PreTokenizer>> members;
+  for (const Json& member : array_member(part, "pretokenizers", source)) {
+    members.push_back(make_pre_tokenizer(member, source));
+  }
+  return std::make_unique<PreTokenizerSequence>(std::move(members));
+}
+
+std::unique_ptr<PreTokenizer> make_byte_level(const Json& part, const std::string& source) {
+  std::unique_ptr<PreTokenizer> splitter;
+  if (json_member_or<bool>(part, "use_regex", true, source)) {
+    const auto words = std::make_shared<const Regex>(kByteLevelPattern, source);
+    splitter = std::make_unique<Splitter>(
+        [words](std::string_view text) { return words->find_all(text); }, SplitBehavior::kIsolated);
+  }
+  return std::make_unique<ByteLevelPreTokenizer>(
+      json_member_or<bool>(part, "add_prefix_space", true, source), std::move(splitter));
+}
+
+std::unique_ptr<PreTokenizer> make_bert(const Json& /*part*/, const std::string& source) {
+  std::vector<std::unique_ptr<PreTokenizer>> members;
+  members.push_back(make_whitespace_split(Json::object(), source));
+  members.push_back(make_punctuation(Json::object(), source));
+  return std::make_unique<PreTokenizerSequence>(std::move(members));
+}
+
+constexpr std::array<PartKind<PreTokenizer>, 11> kPreTokenizers{{
+    {"null", &make_nothing},
+    {"Sequence", &make_sequence},
+    {"Split", &make_split},
+    {"Digits", &make_digits},
+    {"ByteLevel", &make_byte_level},
+    {"Metaspace", &make_metaspace},
+    {"Whitespace", &make_whitespace},
+    {"WhitespaceSplit", &make_whitespace_split},
+    {"Punctuation", &make_punctuation},
+    {"CharDelimiterSplit", &make_char_delimiter},
+    {"BertPreTokenizer", &make_bert},
+}};
 
 }  // namespace
 
-PreTokenizer::PreTokenizer(const Json& part, const std::string& source) {
-  add(part, source + ", pre_tokenizer");
-  if (!has_byte_level_) {
-    refuse_part(source + ", pre_tokenizer", "a pre-tokenizer without ByteLevel",
-                "a Sequence that ends in ByteLevel, or ByteLevel");
-  }
-}
-
-void PreTokenizer::add(const Json& part, const std::string& source) {
-  const std::string type = part_type(part, source);
-  if (type == "Sequence") {
-    for (const Json& member : array_member(part, "pretokenizers", source)) add(member, source);
-    return;
-  }
-  if (has_byte_level_) refuse_part(source, type + " after ByteLevel", "ByteLevel as the last part");
-  if (type == "Split") {
-    add_split(part, source + ", Split");
-  } else if (type == "Digits") {
-    const bool single = json_member_or<bool>(part, "individual_digits", false, source);
-    splits_.push_back({Regex(single ? "\\p{N}" : "\\p{N}+", source)});
-  } else if (type == "ByteLevel") {
-    add_byte_level(part, source + ", ByteLevel");
-  } else {
-    refuse_part(source, concat("type '", type, "'"), kSupported);
-  }
-}
-
-void PreTokenizer::add_split(const Json& part, const std::string& source) {
-  const Json& pattern = object_member(part, "pattern", source);
-  const bool literal = pattern.contains("String");
-  const auto text = json_member<std::string>(pattern, literal ? "String" : "Regex", source);
-  const auto behavior = json_member<std::string>(part, "behavior", source);
-  const bool invert = json_member_or<bool>(part, "invert", false, source);
-  const bool removed = behavior == "Removed";
-  if (!removed && behavior != "Isolated") {
-    refuse_part(source, concat("the behavior '", behavior, "'"), "Isolated, Removed");
-  }
-  // What is removed are the matches or, inverted, what lies between them.
-  splits_.push_back(
-      {Regex(literal ? quoted(text) : text, source), !removed || invert, !removed || !invert});
-}
-
-void PreTokenizer::add_byte_level(const Json& part, const std::string& source) {
-  has_byte_level_ = true;
-  add_prefix_space_ = json_member_or<bool>(part, "add_prefix_space", true, source);
-  if (json_member_or<bool>(part, "use_regex", true, source)) {
-    byte_level_split_ = Split{Regex(kByteLevelPattern, source)};
-  }
-}
-
-void PreTokenizer::Split::apply(std::vector<std::string_view>& words) const {
-  std::vector<std::string_view> result;
-  const auto add = [&result](std::string_view piece, bool keep) {
-    if (keep && !piece.empty()) result.push_back(piece);
-  };
-  for (const std::string_view word : words) {
-    size_t done = 0;
-    for (const Span match : regex.find_all(word)) {
-      add(word.substr(done, match.begin - done), keep_gaps);
-      add(word.substr(match.begin, match.end - match.begin), keep_matches);
-      done = match.end;
-    }
-    add(word.substr(done), keep_gaps);
-  }
-  words = std::move(result);
-}
-
-Words PreTokenizer::split(std::string_view text) const {
-  Words result;
-  if (!text.empty()) result.words.push_back(text);
-  for (const Split& split : splits_) split.apply(result.words);
-  if (add_prefix_space_) {
-    for (std::string_view& word : result.words) {
-      if (word.starts_with(' ')) continue;
-      word = result.prefixed.emplace_back(concat(" ", word));
-    }
-  }
-  if (byte_level_split_) byte_level_split_->apply(result.words);
-  return result;
+std::unique_ptr<PreTokenizer> make_pre_tokenizer(const Json& part, const std::string& source) {
+  return make_part<PreTokenizer>(kPreTokenizers, part, source);
 }
 
 }  // namespace halftone

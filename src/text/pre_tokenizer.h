@@ -1,47 +1,26 @@
 #pragma once
 
-#include <deque>
-#include <optional>
+#include <memory>
 #include <string>
-#include <string_view>
-#include <vector>
 
 #include "core/json.h"
-#include "text/regex.h"
+#include "text/pieces.h"
 
 namespace halftone {
 
-// The words of a text. They point into the text, or into `prefixed` where a space was put before.
-struct Words {
-  std::vector<std::string_view> words;
-  std::deque<std::string> prefixed;
-};
-
-// The "pre_tokenizer" of byte-level files: any number of Split and Digits, then ByteLevel.
+// A "pre_tokenizer" of tokenizer.json: cuts or rewrites every piece of a text. Const after
+// construction: several threads may share it.
 class PreTokenizer {
  public:
-  PreTokenizer(const Json& part, const std::string& source);
+  PreTokenizer() = default;
+  PreTokenizer(const PreTokenizer&) = delete;
+  PreTokenizer& operator=(const PreTokenizer&) = delete;
+  virtual ~PreTokenizer() = default;
 
-  Words split(std::string_view text) const;
-
- private:
-  struct Split {
-    Regex regex;
-    bool keep_matches = true;
-    bool keep_gaps = true;
-
-    // Cuts every word of `words`; empty pieces are dropped.
-    void apply(std::vector<std::string_view>& words) const;
-  };
-
-  void add(const Json& part, const std::string& source);
-  void add_split(const Json& part, const std::string& source);
-  void add_byte_level(const Json& part, const std::string& source);
-
-  std::vector<Split> splits_;
-  bool has_byte_level_ = false;
-  bool add_prefix_space_ = false;
-  std::optional<Split> byte_level_split_;
+  virtual void apply(Pieces& pieces) const = 0;
 };
+
+// `part` may be null: that one leaves the text whole. `source` names it in errors.
+std::unique_ptr<PreTokenizer> make_pre_tokenizer(const Json& part, const std::string& source);
 
 }  // namespace halftone

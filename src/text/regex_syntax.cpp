@@ -78,9 +78,24 @@ class Rewriter {
   }
 
   void class_character() {
-    if (next_is("[") || next_is("&&")) refuse(concat(in_.substr(at_, 2), "' inside of '[...]"));
-    if (next_is("]")) in_class_ = false;
-    copy(1);
+    const bool bracket = next_is("[") || (next_is("]") && inner_classes_ > 0);
+    // Written out, a '-' at the edge would become a range.
+    if (bracket && out_.ends_with('-')) refuse("-' at the edge of a class inside of '[...]");
+    if (next_is("[")) {
+      // A class inside of a class adds its characters: it is written out.
+      for (const std::string_view other : {"[^", "[:", "[]"}) {
+        if (next_is(other)) refuse(concat(other, "' inside of '[...]"));
+      }
+      ++inner_classes_;
+      ++at_;
+    } else if (bracket) {
+      --inner_classes_;
+      ++at_;
+    } else {
+      if (next_is("&&")) refuse("&&' inside of '[...]");
+      if (next_is("]")) in_class_ = false;
+      copy(1);
+    }
   }
 
   void escape() {
@@ -101,6 +116,9 @@ class Rewriter {
       case 'W':
         if (in_class_) refuse("\\W' inside of '[...]");
         return replace(2, concat("[^", kWord, kLatinWord, "]"));
+      case 'b':
+      case 'B':
+        return boundary(kind == 'b');
       case 'v':
         return replace(2, R"(\x0B)");
       case 'n':
@@ -119,6 +137,15 @@ class Rewriter {
         if (is_ascii_word(kind)) refuse(in_.substr(at_, 2));
         return copy(2);
     }
+  }
+
+  // PCRE2's \b is that of its own \w.
+  void boundary(bool wanted) {
+    if (in_class_) refuse(concat(in_.substr(at_, 2), "' inside of '[...]"));
+    const std::string word = concat("[", kWord, kLatinWord, "]");
+    const std::string inside = concat("(?<=", word, ")(?", wanted ? "!" : "=", word, ")");
+    const std::string outside = concat("(?<!", word, ")(?", wanted ? "=" : "!", word, ")");
+    replace(2, concat("(?:", inside, "|", outside, ")"));
   }
 
   // General categories have one or two letters and are the same in both. A longer name is taken as
@@ -161,6 +188,7 @@ class Rewriter {
   const std::string& source_;
   size_t at_ = 0;
   bool in_class_ = false;
+  int inner_classes_ = 0;  // that are open inside of it
   std::string out_;
 };
 

@@ -13,7 +13,8 @@ namespace halftone {
 
 using TokenId = int32_t;
 
-// Text to ids and back, equal to Hugging Face's `tokenizers` on the same tokenizer.json.
+// Text to ids and back, equal to Hugging Face's `tokenizers` on the same tokenizer.json, or to the
+// SentencePiece library on the same tokenizer.model.
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
@@ -30,8 +31,14 @@ class Tokenizer {
   virtual std::optional<TokenId> eos_id() const = 0;
 };
 
-// Reads tokenizer.json and tokenizer_config.json of a model's folder. A structure that is not
-// supported yet is an InputError that names the part and the supported ones.
+// Reads the tokenizer of a model's folder: tokenizer.json, else tokenizer.model, else vocab.json
+// with merges.txt; tokenizer_config.json goes with each. A structure that is not supported is an
+// InputError that names the part and the supported ones.
 std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& directory);
+// Whether the folder has any of these files.
+bool has_tokenizer(const fs::path& directory);
+
+// What encode() refuses, as an InputError.
+void check_text_utf8(std::string_view text);
 
 }  // namespace halftone

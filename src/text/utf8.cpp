@@ -111,4 +111,22 @@ bool is_white_space(char32_t code) {
          code == 0x202F || code == 0x205F || code == 0x3000;
 }
 
+size_t skip_space_back(std::string_view text, size_t end) {
+  while (end > 0) {
+    const Utf8Char last = utf8_char_before(text, end);
+    if (!is_white_space(last.code)) break;
+    end -= last.bytes;
+  }
+  return end;
+}
+
+size_t skip_space(std::string_view text, size_t at) {
+  while (at < text.size()) {
+    const Utf8Char next = utf8_char_at(text, at);
+    if (!is_white_space(next.code)) break;
+    at += next.bytes;
+  }
+  return at;
+}
+
 }  // namespace halftone

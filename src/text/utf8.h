@@ -29,5 +29,8 @@ std::string lossy_utf8(std::string_view bytes);
 
 // The property White_Space.
 bool is_white_space(char32_t code);
+// Where the white space ends that begins at `at`, and where that begins which ends at `end`.
+size_t skip_space(std::string_view text, size_t at);
+size_t skip_space_back(std::string_view text, size_t end);
 
 }  // namespace halftone

@@ -16,6 +16,8 @@ class Vocabulary {
  public:
   // `vocab` maps tokens to ids; two tokens of one id are an InputError.
   Vocabulary(const Json& vocab, const std::string& source);
+  // The token at index i has the id i; of two equal ones the later is found.
+  explicit Vocabulary(std::vector<std::string> tokens);
   // ids_ points into tokens_.
   Vocabulary(const Vocabulary&) = delete;
   Vocabulary& operator=(const Vocabulary&) = delete;

@@ -36,6 +36,18 @@ TEST(RegexTest, WordCharactersAreThoseOfOniguruma) {
   EXPECT_THAT(matches(R"(\W)", "a! \xC2\xBD"), ElementsAre("!", " "));
 }
 
+TEST(RegexTest, WordBoundariesAreThoseOfOniguruma) {
+  EXPECT_THAT(matches(R"(\b\S)", "ab c\xC2\xB2-"), ElementsAre("a", "c", "-"));
+  EXPECT_THAT(matches(R"(\B\S)", "ab \xC2\xBD-"), ElementsAre("b"));
+  EXPECT_THAT(matches(R"(\d{1,3}(?=(?:\d{3})*\b))", "12345 1a"), ElementsAre("12", "345"));
+}
+
+TEST(RegexTest, ClassesInsideOfClassesAddUp) {
+  EXPECT_THAT(matches("[a[bc]d]+", "abcd]"), ElementsAre("abcd"));
+  // BLOOM's words.
+  EXPECT_THAT(matches(R"( ?[^(\s|[.,!?])]+)", "ab c|d, (e)!"), ElementsAre("ab", " c", "d", "e"));
+}
+
 TEST(RegexTest, SplitsLikeOniguruma) {
   EXPECT_THAT(matches(R"(\p{Han}+)", "a\xE4\xB8\xAD\xE3\x80\x82"), ElementsAre("\xE4\xB8\xAD"));
   EXPECT_THAT(matches(R"([\u4e00-\u9fff]|\x41)", "A\xE4\xB8\xAD"),
@@ -48,9 +60,10 @@ TEST(RegexTest, SplitsLikeOniguruma) {
 }
 
 TEST(RegexTest, RefusesWhatItCannotTranslate) {
-  for (const std::string pattern :
-       {R"(\h)", R"(\b)", R"(\1)", R"(\Qa\E)", "[a[b]]", "[a&&b]", "(?<n>a)", "(?i)a", "(*FAIL)",
-        "a{2}+", "a{,2}", R"([\W])", R"(\u12)", R"(\xFF)", R"(\p)", "\\"}) {
+  for (const std::string pattern : {R"(\h)",        R"([\b])", R"(\1)",    R"(\Qa\E)", "[a[^b]]",
+                                    "[a[:alpha:]]", "[a[]b]]", "[a[b-]c]", "[a-[b]]",  "[a&&b]",
+                                    "(?<n>a)",      "(?i)a",   "(*FAIL)",  "a{2}+",    "a{,2}",
+                                    R"([\W])",      R"(\u12)", R"(\xFF)",  R"(\p)",    "\\"}) {
     expect_error<InputError>([&] { Regex(pattern, "file, part"); }, "file, part: ");
     EXPECT_THROW(oniguruma_to_pcre2(pattern, "x"), InputError) << pattern;
   }

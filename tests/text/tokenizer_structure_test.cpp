@@ -153,6 +153,38 @@ TEST(TokenizerStructureTest, TemplatesAndConfiguredBos) {
   EXPECT_THAT(load_from(file, Json::object())->encode("ab"), ElementsAre(5, 10));
 }
 
+TEST(TokenizerStructureTest, ClassicPairs) {
+  Json file = small_tokenizer();
+  file["added_tokens"] = {added_token("<s>", 10), added_token("</s>", 11)};
+  for (const char* type : {"BertProcessing", "RobertaProcessing"}) {
+    file["post_processor"] = {{"type", type}, {"cls", {"<s>", 10}}, {"sep", {"</s>", 11}}};
+    EXPECT_THAT(load_from(file, Json::object())->encode("ab"), ElementsAre(10, 5, 11));
+  }
+}
+
+// Both expectations are what the tokenizers library (0.23.3) gives.
+TEST(TokenizerStructureTest, NormalizedTokensAreFoundInNormalizedText) {
+  Json file = small_tokenizer();
+  file["normalizer"] = {{"type", "Replace"}, {"pattern", {{"String", "x"}}}, {"content", "y"}};
+  file["added_tokens"] = {added_token("<x>", 10)};
+  EXPECT_THAT(encode(file, "a<y>a"), ElementsAre(0, 0));
+  file["added_tokens"][0]["normalized"] = true;
+  const auto tokenizer = load_from(file, Json::object());
+  EXPECT_THAT(tokenizer->encode("a<x>a"), ElementsAre(0, 10, 0));
+  EXPECT_THAT(tokenizer->encode("a<y>a"), ElementsAre(0, 10, 0));
+  // Decoding shows the normalized form, and does not take it for the special token any more.
+  EXPECT_EQ(tokenizer->decode({0, 10, 0}), "a<y>a");
+}
+
+TEST(TokenizerStructureTest, SpacesTakenByATokenAreNoTokens) {
+  Json file = small_tokenizer();
+  file["added_tokens"] = {added_token("<x>", 10), added_token("\n\n", 11)};
+  file["added_tokens"][0]["rstrip"] = true;
+  EXPECT_THAT(encode(file, "<x>\n\na"), ElementsAre(10, 11, 0));
+  file["added_tokens"][1]["lstrip"] = true;
+  EXPECT_THAT(encode(file, "<x>\n\na"), ElementsAre(10, 0));
+}
+
 TEST(TokenizerStructureTest, PadFallsBack) {
   Json file = small_tokenizer();
   file["added_tokens"] = {added_token("<s>", 10), added_token("</s>", 11), added_token("<p>", 12)};

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace halftone {
+
+enum class NormalForm { kNfc, kNfd, kNfkc, kNfkd };
+
+// Unicode's algorithms and tables, from ICU. The tables are those of the versions that the
+// reference was made with: characters that came later are left as they are.
+
+// InputError naming `source` where the program was built without ICU. Whatever calls the functions
+// below asks first, when the tokenizer is read.
+void require_unicode_tables(const std::string& source);
+
+// `text` must be valid UTF-8, in all of them.
+std::string to_normal_form(std::string_view text, NormalForm form);
+void append_lower_case(char32_t code, std::string& text);
+bool is_combining_mark(char32_t code);
+bool is_punctuation(char32_t code);
+// Where the characters as a reader sees them (extended grapheme clusters) end.
+std::vector<size_t> grapheme_ends(std::string_view text);
+
+}  // namespace halftone
