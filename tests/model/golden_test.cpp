@@ -1,4 +1,5 @@
 // Forward passes of every family against the goldens of tests/data/archs.
+#include <dlfcn.h>
 #include <gtest/gtest.h>
 
 #include <tuple>
@@ -217,7 +218,15 @@ const std::vector<std::string> kFolders = {"llama-3.1",
 
 INSTANTIATE_TEST_SUITE_P(Fixtures, FamilyGolden, testing::ValuesIn(cases(kFolders)), name_of_case);
 
-// The same on a GPU where there is one.
+// The same on a GPU where there is one. LibTorch's CUDA part is loaded for it as the program does.
+bool has_gpu() {
+  if (!fs::exists("/dev/nvidiactl")) return false;
+  if (::dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) == nullptr) return false;
+  if (!at::hasCUDA()) return false;
+  at::globalContext().lazyInitDevice(c10::DeviceType::CUDA);
+  return true;
+}
+
 class FamilyGoldenCuda : public FamilyGolden {};
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(FamilyGoldenCuda);
 
@@ -236,8 +245,7 @@ TEST_P(FamilyGoldenCuda, LeftPaddedBatchInFp32) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Fixtures, FamilyGoldenCuda,
-                         testing::ValuesIn(at::hasCUDA() ? cases(kFolders)
-                                                         : std::vector<GoldenCase>{}),
+                         testing::ValuesIn(has_gpu() ? cases(kFolders) : std::vector<GoldenCase>{}),
                          name_of_case);
 
 // Longrope has two regimes; the goldens above are of the long one.
