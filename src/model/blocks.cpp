@@ -98,7 +98,7 @@ at::Tensor attention(const at::Tensor& q_BHTD, const at::Tensor& k_BGTD, const a
   const at::Tensor attended = at::scaled_dot_product_attention(
       q_BHTD, k_BGTD, v_BGTD, causal ? std::nullopt : std::optional<at::Tensor>(mask),
       /*dropout_p=*/0.0, causal, scale, grouped);
-  if (causal) return attended;
+  if (causal || mask.scalar_type() != at::kBool) return attended;
   // Some of CUDA's kernels give the mean of all values to a query that sees nothing, others 0.
   return attended.masked_fill(mask.any(-1, /*keepdim=*/true).logical_not(), 0.0);
 }

@@ -47,7 +47,9 @@ struct AttentionReach {
 at::Tensor attention_mask(const BatchContext& batch, at::Device device,
                           const AttentionReach& reach = {});
 
-// Scaled dot-product attention; queries may have a multiple of the keys' heads.
+// Scaled dot-product attention; queries may have a multiple of the keys' heads. `mask`: undefined
+// for causal attention, bool, or floating to be added to the scores. A query that sees nothing in a
+// bool mask gets 0.
 at::Tensor attention(const at::Tensor& q_BHTD, const at::Tensor& k_BGTD, const at::Tensor& v_BGTD,
                      const at::Tensor& mask, double scale);
 // The same with one more logit in the denominator of each head, to which no value belongs.

@@ -4,7 +4,7 @@
 
 namespace halftone {
 
-// proj(activation(gate(x)) * up(x)), the linears named in `spec`'s way under `name`.
+// down(activation(gate(x)) * up(x)), the linears being modules of `name`.
 struct GatedPlan {
   std::string name = {};
   int64_t hidden = 0;

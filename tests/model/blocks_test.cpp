@@ -136,6 +136,17 @@ TEST(Attention, GroupedQueriesAndPaddingEqualThePlainOne) {
   EXPECT_EQ(out[0].slice(1, 0, 2).abs().max().item<double>(), 0.0) << "padding sees nothing";
 }
 
+TEST(Attention, AddsFloatingMasks) {
+  const at::Tensor q = numbers({1, 2, 5, 6}, 1);
+  const at::Tensor k = numbers({1, 2, 5, 6}, 2);
+  const at::Tensor v = numbers({1, 2, 5, 6}, 3);
+  for (const double size : {0.0, 1.0}) {
+    const at::Tensor bias = size * numbers({1, 2, 5, 5}, 4);
+    const at::Tensor shares = at::softmax(at::matmul(q, k.transpose(2, 3)) * 0.7 + bias, -1);
+    EXPECT_LE(relative_error(attention(q, k, v, bias, 0.7), at::matmul(shares, v)), 1e-6);
+  }
+}
+
 TEST(Attention, SinksTakeTheirShare) {
   const at::Tensor q = numbers({2, 4, 5, 6}, 1);
   const at::Tensor k = numbers({2, 2, 5, 6}, 2);

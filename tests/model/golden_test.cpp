@@ -1,4 +1,5 @@
 // Forward passes of every family against the goldens of tests/data/archs.
+#include <dlfcn.h>
 #include <gtest/gtest.h>
 
 #include <tuple>
@@ -17,8 +18,8 @@ class RouteRecorder : public PlainRunner {
  public:
   void routed(const at::Tensor& ids_TK, const at::Tensor& weights_TK) override {
     const auto [sorted, order] = ids_TK.sort(-1);
-    ids.push_back(sorted);
-    weights.push_back(weights_TK.gather(1, order));
+    ids.push_back(sorted.cpu());
+    weights.push_back(weights_TK.gather(1, order).cpu());
   }
 
   std::vector<at::Tensor> ids;
@@ -79,15 +80,27 @@ class FamilyGolden : public testing::TestWithParam<GoldenCase> {
   }
 
   std::vector<at::Tensor> run(at::ScalarType dtype) { return run(dtype, context()); }
-  std::vector<at::Tensor> run(at::ScalarType dtype, const BatchContext& batch, int64_t group = 0) {
+  std::vector<at::Tensor> run(at::ScalarType dtype, const BatchContext& batch, int64_t group = 0,
+                              at::Device device = at::kCPU) {
     recorder_ = {};
     return run_stages(*checkpoint_, *model_, golden_.at("input_ids"), batch, dtype, recorder_,
-                      group);
+                      group, device);
   }
 
   at::Tensor unpadded(const at::Tensor& logits_BTV) const {
     return logits_BTV.reshape({-1, logits_BTV.size(2)})
         .index_select(0, mask_BT_.reshape({-1}).nonzero().squeeze(1));
+  }
+
+  void expect_golden(const std::vector<at::Tensor>& outputs, double tolerance) const {
+    for (size_t layer = 0; layer + 2 < outputs.size(); ++layer) {
+      const at::Tensor& golden = golden_.at("hidden.layer_" + std::to_string(layer));
+      EXPECT_LE(relative_error(outputs[layer + 1][0], golden), tolerance) << "layer " << layer;
+    }
+    const at::Tensor logits = unpadded(outputs.back());
+    ASSERT_EQ(logits.sizes(), golden_.at("logits").sizes());
+    EXPECT_LE(relative_error(logits, golden_.at("logits")), tolerance);
+    expect_routes();
   }
 
   void expect_routes() const {
@@ -122,15 +135,7 @@ class FamilyGolden : public testing::TestWithParam<GoldenCase> {
 };
 
 TEST_P(FamilyGolden, LeftPaddedBatchInFp32) {
-  const std::vector<at::Tensor> outputs = run(at::kFloat);
-  for (size_t layer = 0; layer + 2 < outputs.size(); ++layer) {
-    const at::Tensor& golden = golden_.at("hidden.layer_" + std::to_string(layer));
-    EXPECT_LE(relative_error(outputs[layer + 1][0], golden), 2e-5) << "layer " << layer;
-  }
-  const at::Tensor logits = unpadded(outputs.back());
-  ASSERT_EQ(logits.sizes(), golden_.at("logits").sizes());
-  EXPECT_LE(relative_error(logits, golden_.at("logits")), 2e-5);
-  expect_routes();
+  expect_golden(run(at::kFloat), 2e-5);
 }
 
 TEST_P(FamilyGolden, PaddingStaysFinite) {
@@ -192,13 +197,56 @@ TEST_P(FamilyGolden, ObservedExpertsChangeNothing) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Fixtures, FamilyGolden,
-                         testing::ValuesIn(cases({"llama-3.1", "llama-3.2", "llama4-scout",
-                                                  "llama4-maverick", "mixtral-8x7b", "phi3-mini",
-                                                  "phi4", "phi4-mini", "phi3.5-moe", "nemotron-nas",
-                                                  "gemma3-1b", "gemma3-4b", "qwen2.5", "qwen3",
-                                                  "qwen3-moe", "qwen2-moe", "deepseek-v3",
-                                                  "glm4-moe", "deepseek-moonlight"})),
+const std::vector<std::string> kFolders = {"llama-3.1",
+                                           "llama-3.2",
+                                           "llama4-scout",
+                                           "llama4-maverick",
+                                           "mixtral-8x7b",
+                                           "phi3-mini",
+                                           "phi4",
+                                           "phi4-mini",
+                                           "phi3.5-moe",
+                                           "nemotron-nas",
+                                           "gemma3-1b",
+                                           "gemma3-4b",
+                                           "qwen2.5",
+                                           "qwen3",
+                                           "qwen3-moe",
+                                           "qwen2-moe",
+                                           "deepseek-v3",
+                                           "glm4-moe",
+                                           "deepseek-moonlight"};
+
+INSTANTIATE_TEST_SUITE_P(Fixtures, FamilyGolden, testing::ValuesIn(cases(kFolders)), name_of_case);
+
+// The same on a GPU where there is one. LibTorch's CUDA part is loaded for it as the program does.
+bool has_gpu() {
+  if (!fs::exists("/dev/nvidiactl")) return false;
+  if (::dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) == nullptr) return false;
+  if (!at::hasCUDA()) return false;
+  at::globalContext().lazyInitDevice(c10::DeviceType::CUDA);
+  return true;
+}
+
+class FamilyGoldenCuda : public FamilyGolden {};
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(FamilyGoldenCuda);
+
+TEST_P(FamilyGoldenCuda, LeftPaddedBatchInFp32) {
+  const auto on_cpu = [](std::vector<at::Tensor> outputs) {
+    for (at::Tensor& output : outputs) output = output.cpu();
+    return outputs;
+  };
+  const std::vector<at::Tensor> whole = on_cpu(run(at::kFloat, context(), 0, at::kCUDA));
+  expect_golden(whole, 1e-4);
+  const std::vector<at::Tensor> parts = on_cpu(run(at::kFloat, context(), 3, at::kCUDA));
+  for (size_t i = 0; i < whole.size(); ++i) {
+    EXPECT_TRUE(at::equal(whole[i], parts[i])) << "stage " << i;
+    EXPECT_TRUE(whole[i].isfinite().all().item<bool>());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Fixtures, FamilyGoldenCuda,
+                         testing::ValuesIn(has_gpu() ? cases(kFolders) : std::vector<GoldenCase>{}),
                          name_of_case);
 
 // Longrope has two regimes; the goldens above are of the long one.

@@ -125,14 +125,15 @@ inline at::Tensor tensor_of(const Checkpoint& checkpoint, const TensorNeed& need
 
 // What a part of a stage reads and nothing else.
 inline StageWeights weights_of_stage(const Checkpoint& checkpoint, const StageSpec& stage,
-                                     at::ScalarType dtype, const StagePart& part = {}) {
+                                     at::ScalarType dtype, const StagePart& part = {},
+                                     at::Device device = at::kCPU) {
   StageWeights weights;
   for (const TensorNeed& need : stage.tensors) {
     const bool here = need.expert < 0
                           ? part.first
                           : need.expert >= part.expert_begin && need.expert < part.expert_end;
     if (!here) continue;
-    const at::Tensor tensor = tensor_of(checkpoint, need);
+    const at::Tensor tensor = tensor_of(checkpoint, need).to(device);
     weights.set(need.name, need.keeps_dtype ? tensor : tensor.to(dtype));
   }
   return weights;
@@ -152,14 +153,14 @@ inline std::vector<StagePart> parts_of(const StageSpec& stage, int64_t group) {
 inline std::vector<at::Tensor> run_stages(const Checkpoint& checkpoint, Model& model,
                                           const at::Tensor& ids_BT, const BatchContext& batch,
                                           at::ScalarType dtype, LinearRunner& runner,
-                                          int64_t expert_group = 0) {
-  model.prepare(batch.length, dtype, at::kCPU);
+                                          int64_t expert_group = 0, at::Device device = at::kCPU) {
+  model.prepare(batch.length, dtype, device);
   std::vector<at::Tensor> outputs;
-  States states{ids_BT, {}};
+  States states{ids_BT.to(device), {}};
   for (size_t s = 0; s < model.stages().size(); ++s) {
     const StageSpec& stage = model.stages()[s];
     for (const StagePart& part : parts_of(stage, expert_group)) {
-      states = model.forward(s, part, weights_of_stage(checkpoint, stage, dtype, part),
+      states = model.forward(s, part, weights_of_stage(checkpoint, stage, dtype, part, device),
                              std::move(states), batch, runner);
     }
     outputs.push_back(states.x);

@@ -7,7 +7,7 @@ namespace {
 
 std::unique_ptr<Model> make(const ModelInput& input) {
   const ConfigReader config(input.config, input.source);
-  DecoderSpec model = read_decoder(config, {.max_positions = 131072, .kv_heads = 0});
+  DecoderSpec model = read_decoder(config, {.max_positions = 131072});
   set_intermediate(model, config.size("intermediate_size"));
   set_window(config, model, /*absent=*/4096);
   expect_activation(config, "hidden_act", "silu");
