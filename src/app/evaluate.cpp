@@ -5,7 +5,9 @@
 #include "app/run_setup.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "core/text_distance.h"
 #include "engine/weight_source.h"
+#include "evaluate/tasks/logits.h"
 #include "evaluate/tasks/perplexity.h"
 #include "model/family.h"
 
@@ -18,10 +20,15 @@ Options options() {
                   "--recipe,\nthe model fake-quantized in memory.");
   options.group("What");
   options.text("model", "DIR", "", "the checkpoint, original or exported");
-  options.text("tasks", "NAME", "perplexity", "what to measure: perplexity");
+  add_family_option(options);
+  options.text("tasks", "NAME", "perplexity", "what to measure: perplexity, logits");
   options.paths("data", "evaluation text (as --calib); default: an embedded text");
   options.integer("data-samples", 0, 0, 100'000'000, "use the first N samples, 0: all");
   options.integer("data-length", 512, 2, 10'000'000, "cut samples to N tokens");
+  options.group("Logits");
+  options.text("input", "X.safetensors", "", "input_ids, attention_mask, decoder_input_ids, ...");
+  options.text("output", "Y.safetensors", "", "where the F32 logits go");
+  options.flag("hidden", "also write hidden states and router choices");
   options.group("Fake quantization");
   options.text("format", "NAME", "", "quantize in memory to this format before evaluating");
   options.text("recipe", "NAME|FILE.yaml", "", "the same with a recipe");
@@ -47,58 +54,84 @@ std::optional<Recipe> read_recipe(const Options& options) {
   return recipe;
 }
 
-std::unique_ptr<WeightSource> calibrated_source(const Options& options,
-                                                const Checkpoint& checkpoint, Model& model,
-                                                const Recipe& recipe, DType compute,
-                                                const Cluster& cluster) {
+std::unique_ptr<WeightSource> calibrated_source(const Options& options, const SourceLayout& source,
+                                                Model& model, const Recipe& recipe, DType compute,
+                                                const RunSetup& setup) {
   const TargetPlan plan = plan_target(model, recipe);
   const LoadedData data =
-      load_data(data_request(options, "calib", kCalibrationText), checkpoint.directory(),
+      load_data(data_request(options, "calib", kCalibrationText), source.checkpoint().directory(),
                 model.vocabulary(), model.max_positions());
   const std::vector<Batch> batches =
       make_batches(data.dataset.samples, batch_size(options, data.dataset), data.pad_id,
                    PadSide::kLeft, /*common_length=*/true);
+  const SolveContext context{source.dtype(), compute, numerics(options), setup.cluster(),
+                             options.get_integer("expert-min-tokens")};
   CalibrationOptions calibration;
   calibration.compute_dtype = compute;
   calibration.count_padding = options.get_flag("count-padding");
-  return make_fake_quant_source(
-      model, plan,
-      calibrate_model(checkpoint, model, plan, batches, calibration, numerics(options), cluster),
-      {model_dtype(checkpoint), compute, numerics(options), cluster});
+  calibration.observed_experts = options.get_number("moe-calib-experts-ratio");
+  calibration.stage_limit = stage_limit(options, setup.cluster().world);
+  return make_fake_quant_source(source, model, plan,
+                                calibrate_model(source, model, plan, batches, calibration, context),
+                                context);
 }
 
-void run(const Options& options, const World* world) {
-  if (options.get("tasks") != "perplexity") {
-    throw UsageError(concat("unknown task '", options.get("tasks"), "'; supported: perplexity"));
-  }
-  const std::optional<Recipe> recipe = read_recipe(options);
-  const fs::path model_dir = options.required("model");
-  const RunSetup setup(options, *world);
-  const Checkpoint checkpoint(model_dir);
-  const std::unique_ptr<Model> model = make_model(checkpoint);
-  const bool exported = is_quantized(checkpoint);
-  if (exported && recipe) {
-    throw UsageError(concat("'", model_dir.string(), "' is quantized already: leave out --format"));
-  }
-  if (!exported) check_tensors(checkpoint, *model);
-
-  const DType compute = compute_dtype(options, model_dtype(checkpoint));
-  if (recipe) check_rules(options, *model, *recipe, setup.speaks());
+// A model to evaluate and where its weights come from.
+struct Evaluated {
+  Checkpoint checkpoint;
+  std::unique_ptr<Model> model;
+  std::optional<SourceLayout> layout;  // of an original
   std::unique_ptr<WeightSource> source;
-  if (exported) {
-    source = make_exported_source(checkpoint, *model);
-  } else if (recipe) {
-    source = calibrated_source(options, checkpoint, *model, *recipe, compute, setup.cluster());
-  } else {
-    source = make_original_source(*model);
+  DType compute = DType::kBF16;
+
+  Evaluated(const Options& options, const std::optional<Recipe>& recipe, const RunSetup& setup)
+      : checkpoint(options.required("model")),
+        model(make_model(checkpoint, options.get("family"))),
+        compute(compute_dtype(options, model_dtype(checkpoint))) {
+    if (is_quantized(checkpoint)) {
+      if (recipe) {
+        throw UsageError(concat("'", checkpoint.directory().string(),
+                                "' is quantized already: leave out --format"));
+      }
+      source = make_exported_source(checkpoint, *model);
+      return;
+    }
+    layout.emplace(checkpoint, *model);
+    if (!recipe) {
+      source = make_original_source(*layout);
+      return;
+    }
+    check_rules(options, *model, *recipe, setup.speaks());
+    source = calibrated_source(options, *layout, *model, *recipe, compute, setup);
   }
-  const LoadedData data = load_data(data_request(options, "data", kEvaluationText), model_dir,
-                                    model->vocabulary(), model->max_positions());
+};
+
+void run_logits(const Options& options, const RunSetup& setup, Evaluated& evaluated) {
+  const LogitsOptions logits{evaluated.compute, options.get_flag("hidden"),
+                             stage_limit(options, setup.cluster().world)};
+  const std::string& output = options.required("output");
+  evaluate_logits(evaluated.checkpoint, *evaluated.model, *evaluated.source,
+                  options.required("input"), output, logits, setup.cluster());
+  if (!setup.speaks()) return;
+  if (options.get_flag("json")) {
+    print_json({{"tasks", {{"logits", {{"output", output}}}}}});
+  } else {
+    std::printf("%s\n", output.c_str());
+  }
+}
+
+void run_perplexity(const Options& options, const RunSetup& setup, Evaluated& evaluated) {
+  const LoadedData data =
+      load_data(data_request(options, "data", kEvaluationText), evaluated.checkpoint.directory(),
+                evaluated.model->vocabulary(), evaluated.model->max_positions());
   const std::vector<Batch> batches =
       make_batches(data.dataset.samples, batch_size(options, data.dataset), data.pad_id,
                    PadSide::kRight, /*common_length=*/false);
+  const PerplexityOptions perplexity{evaluated.compute, stage_limit(options, setup.cluster().world),
+                                     true};
   const Perplexity result =
-      evaluate_perplexity(checkpoint, *model, *source, batches, {compute, true}, setup.cluster());
+      evaluate_perplexity(evaluated.checkpoint, *evaluated.model, *evaluated.source, batches,
+                          perplexity, setup.cluster());
   if (!setup.speaks()) return;
   if (options.get_flag("json")) {
     print_json({{"tasks",
@@ -107,6 +140,27 @@ void run(const Options& options, const World* world) {
   } else {
     std::printf("perplexity %.6f (nll %.8f over %lld tokens)\n", result.value, result.nll,
                 static_cast<long long>(result.tokens));
+  }
+}
+
+void run(const Options& options, const World* world) {
+  const std::string& task = options.get("tasks");
+  if (task != "perplexity" && task != "logits") {
+    throw UsageError(concat("unknown task '", task, "'",
+                            nearest_hint(task, {"perplexity", "logits"}),
+                            "; supported: perplexity, logits"));
+  }
+  if (task == "logits") {
+    options.required("input");
+    options.required("output");
+  }
+  const std::optional<Recipe> recipe = read_recipe(options);
+  const RunSetup setup(options, *world);
+  Evaluated evaluated(options, recipe, setup);
+  if (task == "logits") {
+    run_logits(options, setup, evaluated);
+  } else {
+    run_perplexity(options, setup, evaluated);
   }
 }
 

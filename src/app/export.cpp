@@ -1,3 +1,4 @@
+#include <charconv>
 #include <optional>
 
 #include "app/commands.h"
@@ -43,6 +44,14 @@ DType stored_dtype(const StatisticsStore& store, const std::string& path) {
   throw InputError(concat("'", path, "': unknown compute_dtype '", name, "'"));
 }
 
+int64_t stored_floor(const StatisticsStore& store, const std::string& path) {
+  const std::string text = store.text("expert_min_tokens");
+  int64_t floor = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), floor);
+  if (error == std::errc() && end == text.data() + text.size() && floor >= 0) return floor;
+  throw InputError(concat("'", path, "': expert_min_tokens '", text, "' is not a number"));
+}
+
 void run(const Options& options, const World* world) {
   const std::vector<Recipe> recipes = read_recipes(options);
   const fs::path model_dir = options.required("model");
@@ -62,16 +71,18 @@ void run(const Options& options, const World* world) {
   const Json stored = parse_json(store.text("recipes"), path);
   for (const Recipe& recipe : recipes) check_recipe(recipe, stored, path);
 
-  const std::unique_ptr<Model> model = open_model(checkpoint);
+  const std::unique_ptr<Model> model = open_model(options, checkpoint);
+  const SourceLayout source(checkpoint, *model);
   for (const Recipe& recipe : recipes) check_rules(options, *model, recipe, setup.speaks());
   check_output(out, model_dir, options.get_flag("overwrite"));
-  const std::vector<Target> targets = make_targets(options, checkpoint, *model, recipes, out);
+  const std::vector<Target> targets = make_targets(options, source, *model, recipes, out);
   make_parent(out, setup.speaks(), setup.cluster().control);
-  QuantizeOptions quantize_options = quantize_options_of(options, out);
+  QuantizeOptions quantize_options = quantize_options_of(options, out, *world);
   quantize_options.compute_dtype = stored_dtype(store, path);
   quantize_options.from_store = &store;
+  quantize_options.expert_floor = stored_floor(store, path);
   const QuantizeResult result =
-      quantize(checkpoint, *model, targets, {}, nullptr, quantize_options, setup.cluster());
+      quantize(source, *model, targets, {}, nullptr, quantize_options, setup.cluster());
   if (setup.speaks()) print_result(options, result);
 }
 

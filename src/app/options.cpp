@@ -23,6 +23,12 @@ bool parse_integer(const std::string& text, int64_t& value) {
   return error == std::errc() && rest == end;
 }
 
+bool parse_number(const std::string& text, double& value) {
+  const char* end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, value);
+  return error == std::errc() && rest == end;
+}
+
 std::string joined(const std::vector<std::string>& words, const char* separator) {
   std::string text;
   for (const std::string& word : words) text += (text.empty() ? "" : separator) + word;
@@ -45,7 +51,7 @@ void Options::group(const std::string& title) {
 Options::Option& Options::add(Kind kind, const std::string& name, const std::string& value_name,
                               const std::string& help) {
   check(lookup(name) == nullptr, "an option is declared once: " + name);
-  options_.push_back({kind, name, group_, value_name, help, {}, {}, 0, 0, false});
+  options_.push_back({kind, name, group_, value_name, help, {}, {}});
   return options_.back();
 }
 
@@ -75,6 +81,14 @@ void Options::integer_or_auto(const std::string& name, int64_t smallest, int64_t
   option.values = {"auto"};
   option.smallest = smallest;
   option.largest = largest;
+}
+
+void Options::number(const std::string& name, double fallback, double smallest, double largest,
+                     const std::string& help) {
+  Option& option = add(Kind::kNumber, name, "X", help);
+  option.values = {Json(fallback).dump()};
+  option.smallest_number = smallest;
+  option.largest_number = largest;
 }
 
 void Options::flag(const std::string& name, const std::string& help) {
@@ -110,6 +124,8 @@ std::string Options::allowed(const Option& option) const {
       return concat("an integer from ", option.smallest, " to ", option.largest);
     case Kind::kIntegerOrAuto:
       return concat("auto or an integer from ", option.smallest, " to ", option.largest);
+    case Kind::kNumber:
+      return concat("a number from ", option.smallest_number, " to ", option.largest_number);
     case Kind::kFlag:
       return "true or false";
     case Kind::kPaths:
@@ -130,6 +146,7 @@ void Options::set(Option& option, const std::vector<std::string>& values,
   if (list ? values.empty() : values.size() != 1) fail();
   const std::string& value = values.front();
   int64_t number = 0;
+  double real = 0.0;
   const auto in_range = [&] {
     return parse_integer(value, number) && number >= option.smallest && number <= option.largest;
   };
@@ -145,6 +162,12 @@ void Options::set(Option& option, const std::vector<std::string>& values,
       break;
     case Kind::kIntegerOrAuto:
       if (value != "auto" && !in_range()) fail();
+      break;
+    case Kind::kNumber:
+      if (!parse_number(value, real) ||
+          !(real >= option.smallest_number && real <= option.largest_number)) {
+        fail();
+      }
       break;
     case Kind::kFlag:
       if (value != "true" && value != "false") fail();
@@ -295,6 +318,12 @@ int64_t Options::get_integer(const std::string& name) const {
   return number;
 }
 
+double Options::get_number(const std::string& name) const {
+  double number = 0.0;
+  parse_number(find(name, Kind::kNumber).values.front(), number);
+  return number;
+}
+
 bool Options::get_flag(const std::string& name) const {
   return find(name, Kind::kFlag).values.front() == "true";
 }
@@ -312,6 +341,8 @@ Json Options::resolved() const {
       json[option.name] = option.values;
     } else if (option.kind == Kind::kFlag) {
       json[option.name] = option.values.front() == "true";
+    } else if (option.kind == Kind::kNumber) {
+      json[option.name] = get_number(option.name);
     } else if (option.kind != Kind::kText && parse_integer(option.values.front(), number)) {
       json[option.name] = number;
     } else {

@@ -29,6 +29,8 @@ class Options {
   // "auto" or an integer in the range; "auto" reads as 0.
   void integer_or_auto(const std::string& name, int64_t smallest, int64_t largest,
                        const std::string& help);
+  void number(const std::string& name, double fallback, double smallest, double largest,
+              const std::string& help);
   void flag(const std::string& name, const std::string& help);
   // One or more values.
   void paths(const std::string& name, const std::string& help);
@@ -45,13 +47,14 @@ class Options {
   // The text of an option that must be given.
   const std::string& required(const std::string& name) const;
   int64_t get_integer(const std::string& name) const;
+  double get_number(const std::string& name) const;
   bool get_flag(const std::string& name) const;
   const std::vector<std::string>& get_paths(const std::string& name) const;
   // Every option with the value in force.
   Json resolved() const;
 
  private:
-  enum class Kind { kText, kChoice, kInteger, kIntegerOrAuto, kFlag, kPaths };
+  enum class Kind { kText, kChoice, kInteger, kIntegerOrAuto, kNumber, kFlag, kPaths };
   struct Option {
     Kind kind;
     std::string name;
@@ -62,6 +65,8 @@ class Options {
     std::vector<std::string> choices;
     int64_t smallest = 0;
     int64_t largest = 0;
+    double smallest_number = 0.0;
+    double largest_number = 0.0;
     bool given = false;
   };
   Option& add(Kind kind, const std::string& name, const std::string& value_name,

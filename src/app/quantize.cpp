@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <optional>
 
 #include "app/commands.h"
@@ -71,6 +72,20 @@ class RunStore {
   std::optional<StatisticsStore> store_;
 };
 
+// Tensors of vision towers and next-token layers are nothing to wonder at.
+void warn_of_extra(const Model& model, const std::vector<std::string>& extra) {
+  std::vector<std::string> known = model.carried_prefixes();
+  for (const std::string& prefix : model.next_token_prefixes()) known.push_back(prefix);
+  for (const std::string& name : extra) {
+    const bool carried = std::any_of(known.begin(), known.end(), [&](const std::string& prefix) {
+      return name.starts_with(prefix);
+    });
+    if (!carried) {
+      log_warn("tensor '", name, "' is not part of the model: it is copied as it is");
+    }
+  }
+}
+
 void run(const Options& options, const World* world) {
   const std::vector<Recipe> recipes = read_recipes(options);
   const fs::path model_dir = options.required("model");
@@ -79,14 +94,13 @@ void run(const Options& options, const World* world) {
   const bool speaks = setup.speaks();
 
   const Checkpoint checkpoint(model_dir);
-  const std::unique_ptr<Model> model = open_model(checkpoint);
+  const std::unique_ptr<Model> model = open_model(options, checkpoint);
+  const SourceLayout source(checkpoint, *model);
   for (const Recipe& recipe : recipes) check_rules(options, *model, recipe, speaks);
   check_output(out, model_dir, options.get_flag("overwrite"));
-  const std::vector<Target> targets = make_targets(options, checkpoint, *model, recipes, out);
+  const std::vector<Target> targets = make_targets(options, source, *model, recipes, out);
   if (speaks) {
-    for (const std::string& name : targets.front().hf.accounting.extra) {
-      log_warn("tensor '", name, "' is not part of the model: it is copied as it is");
-    }
+    warn_of_extra(*model, targets.front().hf.accounting.extra);
   }
 
   std::vector<Batch> batches;
@@ -106,16 +120,19 @@ void run(const Options& options, const World* world) {
   }
 
   make_parent(out, speaks, setup.cluster().control);
-  QuantizeOptions quantize_options = quantize_options_of(options, out);
+  QuantizeOptions quantize_options = quantize_options_of(options, out, *world);
   quantize_options.compute_dtype = compute_dtype(options, model_dtype(checkpoint));
   quantize_options.count_padding = options.get_flag("count-padding");
+  quantize_options.observed_experts = options.get_number("moe-calib-experts-ratio");
+  quantize_options.expert_floor = options.get_integer("expert-min-tokens");
   std::optional<RunStore> store;
   if (speaks) {
     store.emplace(options, out, checkpoint, data, recipes);
     store->store().set_text("compute_dtype", name_of(quantize_options.compute_dtype));
+    store->store().set_text("expert_min_tokens", std::to_string(quantize_options.expert_floor));
   }
   const QuantizeResult result =
-      quantize(checkpoint, *model, targets, batches, store ? &store->store() : nullptr,
+      quantize(source, *model, targets, batches, store ? &store->store() : nullptr,
                quantize_options, setup.cluster());
   if (!speaks) return;
   store->publish();

@@ -41,6 +41,7 @@ void print_table(const QuantizeResult& result) {
 
 void add_target_options(Options& options) {
   options.text("model", "DIR", "", "the checkpoint: a Hugging Face folder");
+  add_family_option(options);
   options.text("format", "NAME[,NAME]", "", "formats to write (halftone formats lists them)");
   options.text("recipe", "NAME|FILE.yaml", "", "a built-in recipe or your own instead of --format");
   options.flag("strict", "a rule of your recipe that matches nothing is an error");
@@ -110,18 +111,16 @@ void check_rules(const Options& options, const Model& model, const Recipe& recip
   }
 }
 
-std::unique_ptr<Model> open_model(const Checkpoint& checkpoint) {
+std::unique_ptr<Model> open_model(const Options& options, const Checkpoint& checkpoint) {
   if (is_quantized(checkpoint)) {
     throw InputError(concat("'", checkpoint.directory().string(),
                             "' is quantized already (config.json has a quantization_config): give "
                             "the original checkpoint"));
   }
-  std::unique_ptr<Model> model = make_model(checkpoint);
-  check_tensors(checkpoint, *model);
-  return model;
+  return make_model(checkpoint, options.get("family"));
 }
 
-std::vector<Target> make_targets(const Options& options, const Checkpoint& checkpoint,
+std::vector<Target> make_targets(const Options& options, const SourceLayout& source,
                                  const Model& model, const std::vector<Recipe>& recipes,
                                  const fs::path& out) {
   std::vector<Target> targets;
@@ -132,18 +131,20 @@ std::vector<Target> make_targets(const Options& options, const Checkpoint& check
                               "it (propagate: quantized), so it cannot share a pass with other ",
                               "formats: give it a run of its own"));
     }
-    targets.push_back(make_target(checkpoint, model, recipe, alone ? out : out / recipe.name,
+    targets.push_back(make_target(source, model, recipe, alone ? out : out / recipe.name,
                                   options.get_integer("max-shard-size")));
   }
   return targets;
 }
 
-QuantizeOptions quantize_options_of(const Options& options, const fs::path& out) {
+QuantizeOptions quantize_options_of(const Options& options, const fs::path& out,
+                                    const World& world) {
   QuantizeOptions quantize_options;
   quantize_options.numerics = numerics(options);
   quantize_options.overwrite = options.get_flag("overwrite");
   quantize_options.out = out;
   quantize_options.resolved = options.resolved();
+  quantize_options.stage_limit = stage_limit(options, world);
   return quantize_options;
 }
 

@@ -11,7 +11,7 @@ namespace halftone {
 
 // What `quantize` and `export` share.
 
-// --model, --format, --recipe, --kv-cache
+// --model, --family, --format, --recipe, --kv-cache
 void add_target_options(Options& options);
 // --out, --target, --max-shard-size, --overwrite
 void add_output_options(Options& options);
@@ -28,14 +28,16 @@ void make_parent(const fs::path& out, bool speaks, Communicator& ranks);
 // User's rules that match no quantizer of the model: warnings, or with --strict a UsageError.
 void check_rules(const Options& options, const Model& model, const Recipe& recipe, bool speaks);
 
-// The model of an original checkpoint, its tensors checked; a quantized one is an InputError.
-std::unique_ptr<Model> open_model(const Checkpoint& checkpoint);
+// The model of an original checkpoint, or one in low bits; one that is quantized already is an
+// InputError.
+std::unique_ptr<Model> open_model(const Options& options, const Checkpoint& checkpoint);
 // The targets of a run; several go into folders of their own below `out`.
-std::vector<Target> make_targets(const Options& options, const Checkpoint& checkpoint,
+std::vector<Target> make_targets(const Options& options, const SourceLayout& source,
                                  const Model& model, const std::vector<Recipe>& recipes,
                                  const fs::path& out);
 // Everything but the compute dtype and what is said of padding.
-QuantizeOptions quantize_options_of(const Options& options, const fs::path& out);
+QuantizeOptions quantize_options_of(const Options& options, const fs::path& out,
+                                    const World& world);
 // The table, or with --json the object.
 void print_result(const Options& options, const QuantizeResult& result);
 

@@ -11,6 +11,7 @@
 #include "core/embedded.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "core/memory.h"
 #include "dist/agreement.h"
 
 namespace halftone {
@@ -19,6 +20,8 @@ namespace {
 // Batches of about this many positions keep activations small and matrix products large.
 constexpr int64_t kAutoPositions = 16384;
 constexpr int64_t kAutoRows = 8;
+// Taking experts in groups reads them twice: not worth it below this.
+constexpr int64_t kSmallestStage = int64_t{256} << 20;
 
 int thread_count(const Options& options, const World& world) {
   const int64_t wanted = options.get_integer("threads");
@@ -50,6 +53,8 @@ void add_run_options(Options& options) {
   options.choice("residency", {"auto", "stream"}, "auto",
                  "where weights are between passes; stream: two stages at a time");
   options.integer_or_auto("threads", 1, 1024, "threads of each rank; auto: its share of the cores");
+  options.integer_or_auto("max-stage-bytes", 1, INT64_MAX,
+                          "take a layer with more weights than this a few experts at a time");
   options.integer("seed", 0, 0, INT64_MAX,
                   "seed of everything random (max calibration draws nothing)");
   options.flag("json", "print one JSON object to standard output and nothing else");
@@ -63,6 +68,23 @@ void add_calibration_options(Options& options) {
   options.text("text-field", "NAME", "text", "the field of a JSONL line that holds the text");
   options.integer_or_auto("batch-size", 1, 65536, "samples per batch");
   options.flag("count-padding", "count padded positions in statistics, as the reference does");
+  options.number("moe-calib-experts-ratio", 0.0, 0.0, 1.0,
+                 "let every token feed this share of a layer's experts, 1: all; 0: its own");
+  options.integer("expert-min-tokens", 1, 0, INT64_MAX,
+                  "an expert with fewer tokens falls back to its peers");
+}
+
+void add_family_option(Options& options) {
+  options.text("family", "NAME", "",
+               "take the model for one of this family whatever its architecture is called");
+}
+
+int64_t stage_limit(const Options& options, const World& world) {
+  const int64_t wanted = options.get_integer("max-stage-bytes");
+  if (wanted > 0) return wanted;
+  // Two stages are read at a time, and low-bit ones grow by two to four when they are decoded.
+  constexpr int64_t kShare = 8;
+  return std::max(kSmallestStage, available_host_bytes() / (kShare * world.local_size()));
 }
 
 RunSetup::RunSetup(const Options& options, const World& world)

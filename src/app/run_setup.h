@@ -37,6 +37,10 @@ class RunSetup {
 };
 
 // --dtype: the checkpoint's own with auto.
+// --family: read a model of another architecture as one of a known family.
+void add_family_option(Options& options);
+// --max-stage-bytes; auto: what leaves memory for two stages and their decoded weights.
+int64_t stage_limit(const Options& options, const World& world);
 DType compute_dtype(const Options& options, DType of_checkpoint);
 Numerics numerics(const Options& options);
 

@@ -1,6 +1,7 @@
 #include "calibrate/algorithm.h"
 
 #include "calibrate/fusion.h"
+#include "calibrate/mxfp4_cast.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "core/text_distance.h"
@@ -40,6 +41,7 @@ StageSolution solve_stage(const StageRun& run, const CapturedInputs* inputs, Cho
       algorithm.apply(run, spec, choices, solution);
     }
   }
+  cast_mxfp4(run, solution);
   fuse(run, solution);
   return solution;
 }

@@ -33,6 +33,9 @@ struct StageRun {
   Numerics numerics;
   Communicator& ranks;
   ThreadPool& pool;
+  // The block exponents of a weight that the source stores as MXFP4 (uint8 [out, in / 32]); of
+  // others undefined. Null: there are none.
+  std::function<at::Tensor(const std::string&)> block_exponents = {};
 
   at::Tensor weight(size_t linear) const { return tensor(stage.linears[linear].weight); }
   const LinearFormat& format(size_t linear) const { return plan.linears[linear]; }

@@ -14,6 +14,16 @@ struct CapturedInputs {
   int64_t total_batches = 0;     // of all ranks
   // [position of the batch][linear]: x_TK [tokens, in]; undefined where the linear saw no token.
   std::vector<std::vector<at::Tensor>> inputs;
+
+  // What one batch, or one part of a stage for it, showed.
+  void add(size_t position, const std::vector<at::Tensor>& captured) {
+    if (inputs.size() <= position) inputs.resize(position + 1);
+    std::vector<at::Tensor>& into = inputs[position];
+    into.resize(captured.size());
+    for (size_t i = 0; i < captured.size(); ++i) {
+      if (captured[i].defined()) into[i] = captured[i];
+    }
+  }
 };
 
 }  // namespace halftone

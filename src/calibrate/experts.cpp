@@ -65,15 +65,15 @@ void share_expert_weights(const StageRun& run, StageSolution& solution) {
   const bool asked = std::any_of(steps.begin(), steps.end(), [](const AlgorithmSpec& spec) {
     return spec.method == "max" && flag_option(spec, "sync_expert_weight_amax");
   });
-  if (!asked) return;
   for (const auto& [role, members] : experts_by_role(run)) {
+    if (!asked && run.stage.linears[members.front()].stacked.empty()) continue;
     float amax = 0.0f;
     for (const size_t i : members) amax = std::max(amax, solution.linears[i].weight_amax);
     for (const size_t i : members) solution.linears[i].weight_amax = amax;
   }
 }
 
-Json expert_coverage(const StageSpec& stage, const StageStatistics& statistics) {
+Json expert_coverage(const StageSpec& stage, const StageStatistics& statistics, int64_t floor) {
   std::map<int, int64_t> tokens;
   for (size_t i = 0; i < stage.linears.size(); ++i) {
     if (stage.linears[i].expert < 0) continue;
@@ -86,6 +86,7 @@ Json expert_coverage(const StageSpec& stage, const StageStatistics& statistics) 
   int64_t least = INT64_MAX;
   int64_t most = 0;
   Json without = Json::array();
+  Json below = Json::array();
   Json counts = Json::array();
   for (const auto& [expert, count] : tokens) {
     sum += count;
@@ -93,13 +94,16 @@ Json expert_coverage(const StageSpec& stage, const StageStatistics& statistics) 
     most = std::max(most, count);
     counts.push_back(count);
     if (count == 0) without.push_back(expert);
+    if (count < floor) below.push_back(expert);
   }
   return {{"experts", tokens.size()},
           {"tokens", counts},
           {"min_tokens", least},
           {"max_tokens", most},
           {"mean_tokens", static_cast<double>(sum) / static_cast<double>(tokens.size())},
-          {"without_tokens", without}};
+          {"without_tokens", without},
+          {"floor", floor},
+          {"below_floor", below}};
 }
 
 }  // namespace halftone

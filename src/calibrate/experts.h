@@ -14,10 +14,11 @@ void average_expert_scales(const StageRun& run, StageSolution& solution);
 // take it over, and count as fallbacks. Without any token in the layer it is 0.5.
 void share_expert_inputs(const StageRun& run, StageSolution& solution);
 
-// With max's option sync_expert_weight_amax: one weight amax for each projection of all experts.
+// One weight amax for each projection of all experts, where they are stacked in one tensor or max's
+// option sync_expert_weight_amax asks for it.
 void share_expert_weights(const StageRun& run, StageSolution& solution);
 
-// Tokens routed to the experts of a stage, for summary.json; null without experts.
-Json expert_coverage(const StageSpec& stage, const StageStatistics& statistics);
+// Tokens observed by the experts of a stage, for summary.json; null without experts.
+Json expert_coverage(const StageSpec& stage, const StageStatistics& statistics, int64_t floor);
 
 }  // namespace halftone

@@ -34,12 +34,14 @@ at::Tensor Observer::linear(size_t site, const at::Tensor& x_BTK, const at::Tens
                             const at::Tensor& bias_N) {
   if ((options_.inputs || options_.mean_abs || options_.capture) && x_BTK.numel() > 0) {
     if (last_input_._unsafe_get_target() != x_BTK.unsafeGetTensorImpl()) {
-      last_seen_ = observe(x_BTK, "the input of '" + stage_.linears[site].name + "'");
+      const LinearSite& linear = stage_.linears[site];
+      last_seen_ = observe(x_BTK, linear.of_encoder, "the input of '" + linear.name + "'");
       last_input_ = x_BTK.getIntrusivePtr();
     }
     const Seen& seen = last_seen_;
     statistics_.input_amax[site] = std::max(statistics_.input_amax[site], seen.amax);
-    statistics_.channel_amax[site] = at::maximum(statistics_.channel_amax[site], seen.channel_amax);
+    at::Tensor& channels = statistics_.channel_amax[site];
+    channels = channels.defined() ? at::maximum(channels, seen.channel_amax) : seen.channel_amax;
     statistics_.mean_abs[site] = seen.mean_abs;
     statistics_.tokens[site] += seen.tokens_TK.size(0);
     if (options_.capture) captured_[site] = seen.tokens_TK;
@@ -50,29 +52,31 @@ at::Tensor Observer::linear(size_t site, const at::Tensor& x_BTK, const at::Tens
 std::pair<at::Tensor, at::Tensor> Observer::key_value(size_t site, at::Tensor k_BHTD,
                                                       at::Tensor v_BHTD) {
   if (options_.key_value || options_.rotated_keys) {
-    const std::string& name = stage_.attentions[site].name;
-    observe_cache(statistics_.keys[site], k_BHTD, options_.rotated_keys,
-                  "the keys of '" + name + "'");
-    observe_cache(statistics_.values[site], v_BHTD, false, "the values of '" + name + "'");
+    const AttentionSite& attention = stage_.attentions[site];
+    observe_cache(attention, statistics_.keys[site], k_BHTD, options_.rotated_keys, "keys");
+    observe_cache(attention, statistics_.values[site], v_BHTD, false, "values");
   }
   return {std::move(k_BHTD), std::move(v_BHTD)};
 }
 
-at::Tensor Observer::real_tokens(const at::Tensor& x) const {
-  if (x.dim() == 2 || options_.count_padding || !batch_.padded) {
+at::Tensor Observer::real_tokens(const at::Tensor& x, bool of_encoder) const {
+  const bool padded = of_encoder ? batch_.encoder_padded : batch_.padded;
+  if (x.dim() == 2 || options_.count_padding || !padded) {
     return x.reshape({-1, x.size(-1)}).contiguous();
   }
+  const std::vector<TokenRange>& tokens = of_encoder ? batch_.encoder_tokens : batch_.tokens;
   std::vector<at::Tensor> rows;
-  for (size_t row = 0; row < batch_.tokens.size(); ++row) {
-    const TokenRange& range = batch_.tokens[row];
+  for (size_t row = 0; row < tokens.size(); ++row) {
+    const TokenRange& range = tokens[row];
     rows.push_back(x[static_cast<int64_t>(row)].slice(0, range.begin, range.end));
   }
   return at::cat(rows);
 }
 
-Observer::Seen Observer::observe(const at::Tensor& x, const std::string& what) const {
+Observer::Seen Observer::observe(const at::Tensor& x, bool of_encoder,
+                                 const std::string& what) const {
   Seen seen;
-  seen.tokens_TK = real_tokens(x);
+  seen.tokens_TK = real_tokens(x, of_encoder);
   const Context context = context_of(seen.tokens_TK, nullptr);
   const MatrixView view = matrix_of(seen.tokens_TK);
   const Amax amax = amax_of_tensor(context, view);
@@ -91,16 +95,17 @@ Observer::Seen Observer::observe(const at::Tensor& x, const std::string& what) c
   return seen;
 }
 
-void Observer::observe_cache(CacheStatistics& cache, const at::Tensor& states_BHTD, bool rotated,
-                             const std::string& what) const {
+void Observer::observe_cache(const AttentionSite& attention, CacheStatistics& cache,
+                             const at::Tensor& states_BHTD, bool rotated, const char* what) const {
   const auto tokens_of = [&](const at::Tensor& states) {
     const at::Tensor x = states.transpose(1, 2);
-    return real_tokens(x.reshape({x.size(0), x.size(1), -1}));
+    return real_tokens(x.reshape({x.size(0), x.size(1), -1}), attention.of_encoder);
   };
   const at::Tensor tokens_TC = tokens_of(states_BHTD);
   const Amax amax = amax_of_tensor(context_of(tokens_TC, nullptr), matrix_of(tokens_TC));
   if (!amax.finite) {
-    throw InputError(concat(what, " are NaN or infinite in calibration batch ", batch_index_,
+    throw InputError(concat("the ", what, " of '", attention.name,
+                            "' are NaN or infinite in calibration batch ", batch_index_,
                             ": the model overflows in this --dtype, or its weights are damaged"));
   }
   cache.amax = amax.value;

@@ -49,11 +49,11 @@ class Observer : public LinearRunner {
     at::Tensor mean_abs;
     at::Tensor tokens_TK;
   };
-  Seen observe(const at::Tensor& x, const std::string& what) const;
+  Seen observe(const at::Tensor& x, bool of_encoder, const std::string& what) const;
   // [B, T, features] or [tokens, features] without padding: [tokens, features], contiguous.
-  at::Tensor real_tokens(const at::Tensor& x) const;
-  void observe_cache(CacheStatistics& cache, const at::Tensor& states_BHTD, bool rotated,
-                     const std::string& what) const;
+  at::Tensor real_tokens(const at::Tensor& x, bool of_encoder) const;
+  void observe_cache(const AttentionSite& attention, CacheStatistics& cache,
+                     const at::Tensor& states_BHTD, bool rotated, const char* what) const;
 
   const StageSpec& stage_;
   const BatchContext& batch_;

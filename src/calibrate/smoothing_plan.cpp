@@ -46,6 +46,10 @@ void plan_smoothing(const StageSpec& stage, const Recipe& recipe, StagePlan& pla
     for (size_t i = 0; i < plan.linears.size(); ++i) {
       LinearFormat& format = plan.linears[i];
       if (!algorithm.works_on(format)) continue;
+      // The runtime has one vector for the inputs of all experts of a layer; SmoothQuant has one
+      // for each, and the reference leaves experts alone.
+      const bool expert = stage.linears[i].expert >= 0;
+      if (expert && algorithm.smoothing == Smoothing::kSmoothQuant) continue;
       if (algorithm.smoothing == Smoothing::kSvdQuant) {
         format.low_rank = low_rank_of(spec, stage.linears[i]);
         if (format.low_rank == 0) continue;

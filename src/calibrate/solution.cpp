@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "calibrate/mxfp4_cast.h"
 #include "formats/codecs.h"
 #include "formats/tensor_bridge.h"
 #include "kernels/check.h"
@@ -80,6 +81,8 @@ at::Tensor block_amax(const LinearFormat& format, const LinearSolution& solution
       return searched(format, solution, w_NK, pool);
     case BlockAmaxRule::Kind::kFixed:
       return rule.amax.to(w_NK.device());
+    case BlockAmaxRule::Kind::kCastMxfp4:
+      return cast_block_amax(w_NK, rule.amax, rule.second_exponent, pool);
   }
   return {};
 }

@@ -36,12 +36,14 @@ struct BlockAmaxRule {
     kMultipliers,  // its own times the best of `candidates`
     kSweep,        // the tensor's amax times the best of `candidates`
     kFixed,        // `amax`
+    kCastMxfp4,    // those of mxfp4_cast.h, from the block exponents in `amax`
   };
   Kind kind = Kind::kOwn;
   at::Tensor clip_ratio;          // F32 [out, blocks]
   std::vector<float> candidates;  // ascending
   at::Tensor hessian_B1616;       // F32 [in/16, 16, 16]: weighs the errors; undefined: equally
   at::Tensor amax;                // F32 [out, blocks]
+  int second_exponent = 0;
 };
 
 // What calibration decides of one linear.

@@ -21,7 +21,7 @@ CacheStatistics unseen_cache(int64_t channels) {
 }
 
 void take_maximum(at::Tensor& into, const at::Tensor& from) {
-  into = at::maximum(into, from);
+  if (from.defined()) into = into.defined() ? at::maximum(into, from) : from;
 }
 
 void take_maxima(CacheStatistics& into, const CacheStatistics& from) {
@@ -39,9 +39,10 @@ std::span<float> span_of(at::Tensor& tensor) {
 
 StageStatistics::StageStatistics(const StageSpec& stage)
     : input_amax(stage.linears.size(), MaxBucket::kAbsent),
+      channel_amax(stage.linears.size()),
       mean_abs(stage.linears.size()),
       tokens(stage.linears.size(), 0) {
-  for (const LinearSite& linear : stage.linears) channel_amax.push_back(absent(linear.in));
+  for (const LinearSite& linear : stage.linears) widths_.push_back(linear.in);
   for (const AttentionSite& attention : stage.attentions) {
     keys.push_back(unseen_cache(attention.kv_heads * attention.key_dim));
     values.push_back(unseen_cache(attention.kv_heads * attention.value_dim));
@@ -62,7 +63,24 @@ void StageStatistics::merge(int64_t batch, const StageStatistics& other) {
     means.push_back(other.keys[i].mean);
     means.push_back(other.values[i].mean);
   }
-  batch_means_[batch] = std::move(means);
+  std::vector<at::Tensor>& stored = batch_means_[batch];
+  stored.resize(means.size());
+  for (size_t m = 0; m < means.size(); ++m) {
+    if (means[m].defined()) stored[m] = means[m];
+  }
+}
+
+// Only now: an observer of a large layer sees few of its experts.
+void StageStatistics::fill_unseen() {
+  for (size_t i = 0; i < channel_amax.size(); ++i) {
+    if (!channel_amax[i].defined()) channel_amax[i] = absent(widths_[i]);
+  }
+}
+
+StageStatistics unseen_statistics(const StageSpec& stage) {
+  StageStatistics statistics(stage);
+  statistics.fill_unseen();
+  return statistics;
 }
 
 void StageStatistics::reduce(Communicator& communicator, int64_t batches) {
@@ -73,6 +91,7 @@ void StageStatistics::reduce(Communicator& communicator, int64_t batches) {
 }
 
 void StageStatistics::reduce_maxima(Communicator& communicator) {
+  fill_unseen();
   MaxBucket bucket;
   bucket.add(input_amax);
   for (at::Tensor& channels : channel_amax) bucket.add(span_of(channels));

@@ -26,24 +26,31 @@ struct CacheStatistics {
 struct StageStatistics {
   explicit StageStatistics(const StageSpec& stage);
 
-  // Takes over what one batch showed.
+  // Takes over what one batch, or one part of the stage for it, showed.
   void merge(int64_t batch, const StageStatistics& other);
   // Over all ranks and batches. Collective.
   void reduce(Communicator& communicator, int64_t batches);
 
   std::vector<float> input_amax;         // per linear
-  std::vector<at::Tensor> channel_amax;  // per linear: F32 [in] on the CPU
+  // Per linear: F32 [in] on the CPU; undefined before reduce() where nothing was seen.
+  std::vector<at::Tensor> channel_amax;
   std::vector<at::Tensor> mean_abs;      // per linear: F32 [in]; undefined: not asked for
   std::vector<int64_t> tokens;           // per linear: rows of its input that were observed
   std::vector<CacheStatistics> keys;     // per attention
   std::vector<CacheStatistics> values;
 
  private:
+  friend StageStatistics unseen_statistics(const StageSpec& stage);
+  void fill_unseen();
   void reduce_maxima(Communicator& communicator);
   void reduce_means(Communicator& communicator, int64_t batches);
 
+  std::vector<int64_t> widths_;  // per linear: its input channels
   // The means of each batch of this rank: per linear, then keys and values of each attention.
   std::map<int64_t, std::vector<at::Tensor>> batch_means_;
 };
+
+// As if reduced without a batch.
+StageStatistics unseen_statistics(const StageSpec& stage);
 
 }  // namespace halftone

@@ -34,17 +34,17 @@ int64_t longest(const std::vector<Batch>& batches) {
 
 class Calibration {
  public:
-  Calibration(const Checkpoint& checkpoint, Model& model, const std::vector<Batch>& batches,
+  Calibration(const SourceLayout& source, Model& model, const std::vector<Batch>& batches,
               const CalibrationOptions& options, const Cluster& cluster)
-      : checkpoint_(checkpoint),
+      : source_(source),
         model_(model),
-        batches_(batches),
         options_(options),
         cluster_(cluster),
         dtype_(scalar_type_of(options.compute_dtype)),
         computed_(stages_to_compute(options.observe)),
-        loader_(checkpoint, tensor_names(model), cluster),
-        pass_(model, batches, cluster) {
+        total_batches_(static_cast<int64_t>(batches.size())),
+        loader_(source.checkpoint(), plan_loads(source.stages(), options.stage_limit), cluster),
+        pass_(model, batches, {dtype_, options.count_padding, options.observed_experts}, cluster) {
     if (computed_ > 0) model.prepare(longest(batches), dtype_, cluster.device);
   }
 
@@ -69,68 +69,91 @@ class Calibration {
   }
 
  private:
+  // What a stage showed on its way through.
+  struct Seen {
+    std::map<std::string, float> amax;
+    StageStatistics statistics;
+    CapturedInputs inputs;
+    std::vector<LoadStep> steps;
+  };
+
   std::string batches_text() const {
     return computed_ == 0 ? "" : concat(", ", pass_.mine().size(), " batches a rank");
   }
 
   void run_stage(size_t s, const ConsumeStage& consume) {
-    auto start = Clock::now();
-    const LoadedStage loaded = loader_.next();
-    const auto amax = amax_of_stage(loaded, checkpoint_, cluster_);
-    times_.load_seconds += seconds_since(start);
-
-    start = Clock::now();
-    StageStatistics statistics(model_.stages()[s]);
-    CapturedInputs inputs{pass_.mine(), static_cast<int64_t>(batches_.size()), {}};
     const bool again = options_.propagate_quantized && s + 1 < computed_;
-    if (s < computed_) observe(s, loaded, again, statistics, inputs);
-    statistics.reduce(cluster_.control, inputs.total_batches);
+    const std::vector<States> inputs = again ? pass_.inputs() : std::vector<States>();
+    Seen seen{{}, StageStatistics(model_.stages()[s]), {pass_.mine(), total_batches_, {}}, {}};
+    const LoadedStage loaded = load_and_observe(s, seen);
+
+    auto start = Clock::now();
+    seen.statistics.reduce(cluster_.control, total_batches_);
     times_.forward_seconds += seconds_since(start);
 
     start = Clock::now();
     const bool captured = s < computed_ && options_.observe[s].capture;
     const std::optional<ServedStage> served =
-        consume({s, loaded, amax, statistics, captured ? &inputs : nullptr});
+        consume({s, loaded, seen.amax, seen.statistics, captured ? &seen.inputs : nullptr});
     times_.consume_seconds += seconds_since(start);
     if (!again) return;
 
     start = Clock::now();
     check(served.has_value(), "propagate: quantized needs the quantized stage");
-    pass_.forward(s, served->weights, [&](int64_t /*batch*/) -> std::unique_ptr<LinearRunner> {
-      return std::make_unique<FakeQuantRunner>(served->fake_quant);
-    });
+    pass_.restore(inputs);
+    for (const LoadStep& step : seen.steps) {
+      pass_.forward(s, step.part, served->weights(step.tensors),
+                    [&](int64_t /*batch*/) -> std::unique_ptr<LinearRunner> {
+                      return std::make_unique<FakeQuantRunner>(served->fake_quant);
+                    });
+    }
     times_.forward_seconds += seconds_since(start);
   }
 
-  // `again`: the stage will be computed once more, so its inputs stay.
-  void observe(size_t s, const LoadedStage& loaded, bool again, StageStatistics& statistics,
-               CapturedInputs& inputs) {
+  // The whole stage: in memory when it came in one step.
+  LoadedStage load_and_observe(size_t s, Seen& seen) {
+    while (true) {
+      auto start = Clock::now();
+      seen.steps.push_back(loader_.step());
+      const StagePart part = seen.steps.back().part;
+      LoadedStage loaded = loader_.next();
+      seen.amax.merge(amax_of_stage(loaded, source_.checkpoint(), cluster_));
+      times_.load_seconds += seconds_since(start);
+      start = Clock::now();
+      if (s < computed_) observe(s, part, loaded, seen);
+      times_.forward_seconds += seconds_since(start);
+      if (part.whole()) return loaded;
+      if (part.last) break;
+    }
+    return {source_.stages()[s], source_.checkpoint(), cluster_.device, cluster_.pool};
+  }
+
+  void observe(size_t s, const StagePart& part, const LoadedStage& loaded, Seen& seen) {
     const StageSpec& stage = model_.stages()[s];
     ObserveOptions options = options_.observe[s];
     options.count_padding = options_.count_padding;
     const StageWeights weights = weights_of(loaded, dtype_);
-    const BatchPass::MakeRunner make = [&](int64_t batch) -> std::unique_ptr<LinearRunner> {
-      return std::make_unique<Observer>(stage, pass_.context(batch), batch, options);
-    };
-    const BatchPass::OnDone take = [&](int64_t batch, LinearRunner& runner) {
-      const auto& observer = static_cast<Observer&>(runner);
-      statistics.merge(batch, observer.statistics());
-      if (options.capture) inputs.inputs.push_back(observer.captured());
-    };
-    if (again) {
-      pass_.rehearse(s, weights, make, take);
-    } else {
-      pass_.forward(s, weights, make, take);
-    }
+    size_t position = 0;
+    pass_.forward(
+        s, part, weights,
+        [&](int64_t batch) -> std::unique_ptr<LinearRunner> {
+          return std::make_unique<Observer>(stage, pass_.context(batch), batch, options);
+        },
+        [&](int64_t batch, LinearRunner& runner) {
+          auto& observer = static_cast<Observer&>(runner);
+          seen.statistics.merge(batch, observer.statistics());
+          if (options.capture) seen.inputs.add(position, observer.captured());
+          ++position;
+        });
   }
 
-  const Checkpoint& checkpoint_;
+  const SourceLayout& source_;
   Model& model_;
-  const std::vector<Batch>& batches_;
   const CalibrationOptions& options_;
   Cluster cluster_;
   at::ScalarType dtype_;
   size_t computed_;
+  int64_t total_batches_;
   StageLoader loader_;
   BatchPass pass_;
   CalibrationTimes times_;
@@ -138,17 +161,18 @@ class Calibration {
 
 }  // namespace
 
-CalibrationTimes run_calibration(const Checkpoint& checkpoint, Model& model,
+CalibrationTimes run_calibration(const SourceLayout& source, Model& model,
                                  const std::vector<Batch>& batches,
                                  const CalibrationOptions& options, const Cluster& cluster,
                                  const ConsumeStage& consume) {
-  return Calibration(checkpoint, model, batches, options, cluster).run(consume);
+  return Calibration(source, model, batches, options, cluster).run(consume);
 }
 
 StageWeights weights_of(const LoadedStage& loaded, at::ScalarType dtype) {
   StageWeights weights;
-  for (const StageImage::Entry& entry : loaded.image().entries) {
-    weights.set(entry.name, loaded.tensor(entry.name).to(dtype));
+  for (const StoredTensor& stored : loaded.tensors()) {
+    const at::Tensor tensor = loaded.tensor(stored.name);
+    weights.set(stored.name, stored.keeps_dtype ? tensor : tensor.to(dtype));
   }
   return weights;
 }

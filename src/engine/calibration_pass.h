@@ -11,6 +11,7 @@
 #include "calibrate/observer.h"
 #include "engine/batch_pass.h"
 #include "engine/stage_loader.h"
+#include "model/source_layout.h"
 
 namespace halftone {
 
@@ -27,13 +28,17 @@ struct CalibratedStage {
 // A stage as it will be served: what the next stages are calibrated on with
 // `propagate: quantized`.
 struct ServedStage {
-  StageWeights weights;
+  // Of these tensors of the stage.
+  std::function<StageWeights(const std::vector<StoredTensor>&)> weights;
   StageFakeQuant fake_quant;
 };
 
 struct CalibrationOptions {
   DType compute_dtype = DType::kBF16;
   bool count_padding = false;
+  double observed_experts = 0.0;  // BatchContext
+  // A stage of more bytes comes in groups of experts (plan_loads).
+  int64_t stage_limit = INT64_MAX;
   bool show_progress = true;
   // Per stage: what to observe. A stage behind the last observed one is loaded, but not computed.
   std::vector<ObserveOptions> observe;
@@ -51,7 +56,7 @@ struct CalibrationTimes {
 // Takes the calibration batches through the model once and hands every stage's weights and
 // statistics to `consume`, in order. Collective.
 using ConsumeStage = std::function<std::optional<ServedStage>(const CalibratedStage&)>;
-CalibrationTimes run_calibration(const Checkpoint& checkpoint, Model& model,
+CalibrationTimes run_calibration(const SourceLayout& source, Model& model,
                                  const std::vector<Batch>& batches,
                                  const CalibrationOptions& options, const Cluster& cluster,
                                  const ConsumeStage& consume);

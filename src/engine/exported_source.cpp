@@ -7,11 +7,13 @@
 #include "core/log.h"
 #include "engine/weight_source.h"
 #include "export/hf_layout.h"
+#include "export/hf_names.h"
 #include "formats/codecs.h"
+#include "formats/low_bit_source.h"
 #include "formats/quant_algo.h"
 #include "formats/tensor_bridge.h"
 #include "kernels/scale.h"
-#include "model/family.h"
+#include "model/source_layout.h"
 
 namespace halftone {
 namespace {
@@ -108,18 +110,21 @@ class ExportedSource : public WeightSource {
     for (const StageSpec& stage : model.stages()) plan_stage(stage, stored);
   }
 
-  std::vector<std::vector<std::string>> names() const override { return names_; }
+  const std::vector<std::vector<StoredTensor>>& tensors() const override { return tensors_; }
 
   StageWeights weights(size_t stage, const LoadedStage& loaded, at::ScalarType dtype,
                        ThreadPool& pool) override {
     const StageSpec& spec = model_.stages()[stage];
     StageWeights weights;
     for (const TensorNeed& need : spec.tensors) {
-      if (packed_[stage].count(need.name) > 0) continue;
-      weights.set(need.name, loaded.tensor(need.name).to(dtype));
+      if (!loaded.has(need.name) || packed_[stage].count(need.name) > 0) continue;
+      const at::Tensor tensor = loaded.tensor(need.name);
+      weights.set(need.name, need.keeps_dtype ? tensor : tensor.to(dtype));
     }
     for (const auto& [name, index] : packed_[stage]) {
-      weights.set(name, unpack(stage, index, loaded, dtype, pool));
+      if (loaded.has(spec.linears[index].name + ".weight")) {
+        weights.set(name, unpack(stage, index, loaded, dtype, pool));
+      }
     }
     read_cache_scales(stages_[stage], spec, loaded);
     return weights;
@@ -130,13 +135,20 @@ class ExportedSource : public WeightSource {
   }
 
  private:
+  // Whether the checkpoint stacks this expert with its peers, quantized.
+  bool is_stacked(const LinearSite& linear) const {
+    return !linear.stacked.empty() && checkpoint_.has(hf_name(linear, true, "weight_scale"));
+  }
+
   LinearFormat format_of(const LinearSite& linear, const StoredQuantization& stored) const {
+    const bool stacked = is_stacked(linear);
     const auto has = [&](const std::string& suffix) {
-      return checkpoint_.has(linear.name + "." + suffix);
+      return checkpoint_.has(hf_name(linear, stacked, suffix));
     };
     if (stored.uniform.algo == "NF4") return nf4_format_of(linear);
     if (!has("weight_scale")) return {};
-    const auto layer = stored.layers.find(linear.name);
+    const std::string container = linear.stacked.substr(0, linear.stacked.rfind('.'));
+    const auto layer = stored.layers.find(stacked ? container : linear.name);
     const auto& entry = layer != stored.layers.end() ? layer->second : stored.uniform;
     const auto format = format_of_algo(entry.algo, entry.group_size, entry.weight_only, has);
     if (!format) {
@@ -161,18 +173,16 @@ class ExportedSource : public WeightSource {
 
   void plan_stage(const StageSpec& stage, const StoredQuantization& stored) {
     std::vector<LinearFormat> formats;
-    std::vector<std::string> names;
+    std::vector<StoredTensor> tensors;
     std::map<std::string, size_t> packed;
     for (size_t i = 0; i < stage.linears.size(); ++i) {
       formats.push_back(format_of(stage.linears[i], stored));
       if (!formats[i].quantized()) continue;
       packed[stage.linears[i].weight] = i;
-      add_packed(stage.linears[i], formats[i], names);
+      add_packed(stage.linears[i], formats[i], stage.experts, tensors);
     }
     for (const TensorNeed& need : stage.tensors) {
-      if (packed.count(need.name) > 0) continue;
-      check_tensor(checkpoint_, need);
-      names.push_back(need.name);
+      if (packed.count(need.name) == 0) tensors.push_back(locate_plain(checkpoint_, need));
     }
     StageFakeQuant fake;
     fake.linears.resize(stage.linears.size());
@@ -181,13 +191,13 @@ class ExportedSource : public WeightSource {
       fake.caches.emplace_back();
       for (const TensorSpec& spec : cache_tensors(attention, fake.kv.back(), dtype_)) {
         check_stored(spec);
-        names.push_back(spec.name);
+        tensors.push_back(stored_plainly(checkpoint_.info(spec.name)));
       }
     }
     stages_.push_back(std::move(fake));
     formats_.push_back(std::move(formats));
     packed_.push_back(std::move(packed));
-    names_.push_back(std::move(names));
+    tensors_.push_back(std::move(tensors));
   }
 
   KvFormat cache_format(const AttentionSite& attention, const StoredQuantization& stored) const {
@@ -200,13 +210,24 @@ class ExportedSource : public WeightSource {
                             "' lacks its scales; known: FP8, NVFP4, NVFP4_AFFINE"));
   }
 
-  void add_packed(const LinearSite& linear, const LinearFormat& format,
-                  std::vector<std::string>& names) {
+  // A linear's stored tensors are called "<linear>.<suffix>" here, also where they are stacked.
+  void add_packed(const LinearSite& linear, const LinearFormat& format, int64_t experts,
+                  std::vector<StoredTensor>& tensors) {
     format.codec->check_shape(linear.name, linear.out, linear.in);
-    for (TensorSpec spec : stored_tensors(format, linear.out, linear.in, dtype_)) {
-      spec.name = linear.name + "." + spec.name;
-      check_stored(spec);
-      names.push_back(spec.name);
+    for (const HfPart& part : hf_parts(linear, format, experts, dtype_)) {
+      check_stored(part.whole);
+      StoredTensor stored = stored_plainly(checkpoint_.info(part.whole.name), linear.expert);
+      stored.name = linear.name + "." + part.suffix;
+      if (part.count > 1) {
+        stored.pieces = {{part.whole.name, part.index, part.count}};
+        stored.bytes /= part.count;
+        stored.shape.erase(stored.shape.begin());
+      }
+      if (part.input_major) {
+        stored.transposed = true;
+        stored.shape = {part.whole.shape[2], part.whole.shape[1]};
+      }
+      tensors.push_back(std::move(stored));
     }
   }
 
@@ -254,8 +275,8 @@ class ExportedSource : public WeightSource {
   static void read_cache_scales(StageFakeQuant& fake, const StageSpec& spec,
                                 const LoadedStage& loaded) {
     for (size_t i = 0; i < spec.attentions.size(); ++i) {
-      if (!has_scales(fake.kv[i])) continue;
       const AttentionSite& attention = spec.attentions[i];
+      if (!has_scales(fake.kv[i]) || !loaded.has(key_scale_name(attention.name))) continue;
       const auto scale = [&](const std::string& scale_name, const std::string& bias_name) {
         CacheScale cache{loaded.tensor(scale_name).item<float>() * kMaxE4M3, {}};
         if (has_bias(fake.kv[i])) {
@@ -271,7 +292,7 @@ class ExportedSource : public WeightSource {
   const Checkpoint& checkpoint_;
   const Model& model_;
   DType dtype_;  // of the model: scales and biases that are not F32
-  std::vector<std::vector<std::string>> names_;
+  std::vector<std::vector<StoredTensor>> tensors_;
   std::vector<std::vector<LinearFormat>> formats_;
   std::vector<std::map<std::string, size_t>> packed_;  // linears by their weight's name
   std::vector<StageFakeQuant> stages_;
@@ -281,7 +302,7 @@ class ExportedSource : public WeightSource {
 
 bool is_quantized(const Checkpoint& checkpoint) {
   const auto found = checkpoint.config().find("quantization_config");
-  return found != checkpoint.config().end() && !found->is_null();
+  return found != checkpoint.config().end() && !found->is_null() && !is_low_bit_source(checkpoint);
 }
 
 std::unique_ptr<WeightSource> make_exported_source(const Checkpoint& checkpoint,

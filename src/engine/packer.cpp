@@ -74,14 +74,17 @@ std::vector<StagePacker::Item> StagePacker::items_of(size_t stage_index,
     if (plan.linears[i].quantized()) linear_of_weight[stage.linears[i].weight] = i;
   }
   std::vector<Item> items;
-  for (size_t e = 0; e < loaded.image().entries.size(); ++e) {
-    const StageImage::Entry& entry = loaded.image().entries[e];
-    const auto linear = linear_of_weight.find(entry.name);
+  for (size_t t = 0; t < stage.tensors.size(); ++t) {
+    const TensorNeed& need = stage.tensors[t];
+    const StoredTensor& stored = loaded.stored(need.name);
+    const auto linear = linear_of_weight.find(need.name);
     if (linear != linear_of_weight.end()) {
-      items.push_back({Item::Kind::kLinear, linear->second, entry.bytes,
-                       stage.linears[linear->second].name + ".weight"});
-    } else if (first_stage_of_.at(entry.name) == stage_index) {
-      items.push_back({Item::Kind::kCopy, e, entry.bytes, entry.name});
+      const LinearSite& site = stage.linears[linear->second];
+      const bool stacked = stacks_in_hf(site, plan.linears[linear->second]);
+      items.push_back(
+          {Item::Kind::kLinear, linear->second, stored.bytes, hf_name(site, stacked, "weight")});
+    } else if (first_stage_of_.at(need.name) == stage_index) {
+      items.push_back({Item::Kind::kCopy, t, stored.bytes, hf_part(need, stored.dtype).whole.name});
     }
   }
   for (size_t i = 0; i < stage.attentions.size(); ++i) {
@@ -102,10 +105,11 @@ void StagePacker::pack(size_t stage_index, const LoadedStage& loaded,
     const size_t index = items[i].index;
     switch (items[i].kind) {
       case Item::Kind::kCopy:
-        write_copy(items[i].output, loaded, solution);
+        write_copy(stage.tensors[index], loaded, solution);
         break;
       case Item::Kind::kLinear:
-        write_linear(stage.linears[index], plan.linears[index], loaded, solution.linears[index]);
+        write_linear(stage.linears[index], plan.linears[index], stage.experts, loaded,
+                     solution.linears[index]);
         break;
       case Item::Kind::kCacheScales:
         write_cache(stage.attentions[index].name, solution.caches[index]);
@@ -115,12 +119,18 @@ void StagePacker::pack(size_t stage_index, const LoadedStage& loaded,
 }
 
 // A norm or a bias may have taken over a scale; it keeps the dtype that it has in the source.
-void StagePacker::write_copy(const std::string& name, const LoadedStage& loaded,
+void StagePacker::write_copy(const TensorNeed& need, const LoadedStage& loaded,
                              const StageSolution& solution) {
-  const at::Tensor source = loaded.tensor(name);
-  const auto changed = solution.tensors.find(name);
-  write_tensor(
-      name, changed == solution.tensors.end() ? source : changed->second.to(source.scalar_type()));
+  const at::Tensor source = loaded.tensor(need.name);
+  const auto changed = solution.tensors.find(need.name);
+  write_part(hf_part(need, loaded.stored(need.name).dtype),
+             changed == solution.tensors.end() ? source : changed->second.to(source.scalar_type()));
+}
+
+void StagePacker::write_part(const HfPart& part, const at::Tensor& tensor) {
+  if (!part.writes) return;
+  writer_.write(part.whole.name, bytes_of(part.input_major ? tensor.t() : tensor), part.index,
+                part.count);
 }
 
 void StagePacker::write_cache(const std::string& attention, const CacheSolution& cache) {
@@ -140,12 +150,13 @@ void StagePacker::write_cache(const std::string& attention, const CacheSolution&
 }
 
 void StagePacker::write_linear(const LinearSite& linear, const LinearFormat& format,
-                               const LoadedStage& loaded, const LinearSolution& solution) {
+                               int64_t experts, const LoadedStage& loaded,
+                               const LinearSolution& solution) {
   const at::Tensor source_NK = loaded.tensor(linear.weight).to(scalar_type_of(model_dtype_));
   const at::Tensor w_NK = edited_weight(solution, source_NK);
   const PackedLinear packed = pack_linear(format, solution, w_NK, numerics_, &cluster_.pool);
-  for (const auto& [suffix, tensor] : packed) {
-    write_tensor(linear.name + "." + suffix, tensor);
+  for (const HfPart& part : hf_parts(linear, format, experts, model_dtype_)) {
+    write_part(part, packed.at(part.suffix));
   }
   Json record{{"format", format_name(format)}, {"weight_amax", solution.weight_amax}};
   if (format.input.quantized()) record["input"] = name_of(format.input.kind);
@@ -161,14 +172,19 @@ void StagePacker::write_linear(const LinearSite& linear, const LinearFormat& for
   records_[linear.name] = record;
 }
 
-void StagePacker::copy_extra(const Checkpoint& checkpoint) {
+void StagePacker::copy_extra(const SourceLayout& source) {
+  std::map<std::string, const StoredTensor*> by_name;
+  for (const StoredTensor& stored : source.extra()) by_name[stored.name] = &stored;
   std::vector<Item> items;
   for (const std::string& name : target_.hf.accounting.extra) {
-    items.push_back({Item::Kind::kCopy, 0, checkpoint.info(name).bytes, name});
+    items.push_back({Item::Kind::kCopy, 0, by_name.at(name)->bytes, name});
   }
   const std::vector<bool> mine = owned(items);
   for (size_t i = 0; i < items.size(); ++i) {
-    if (mine[i]) writer_.write(items[i].output, checkpoint.read_all(items[i].output));
+    if (!mine[i]) continue;
+    const std::string& name = items[i].output;
+    const LoadedStage loaded({*by_name.at(name)}, source.checkpoint(), at::kCPU, cluster_.pool);
+    write_tensor(name, loaded.tensor(name));
   }
 }
 

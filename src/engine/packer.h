@@ -7,6 +7,7 @@
 #include "calibrate/solution.h"
 #include "core/json.h"
 #include "engine/stage_loader.h"
+#include "export/hf_names.h"
 #include "export/hf_writer.h"
 
 namespace halftone {
@@ -32,7 +33,7 @@ class StagePacker {
 
   void pack(size_t stage, const LoadedStage& loaded, const StageSolution& solution);
   // Tensors that belong to no stage, as they are.
-  void copy_extra(const Checkpoint& checkpoint);
+  void copy_extra(const SourceLayout& source);
 
   const LinearRecords& records() const { return records_; }  // of the linears that this rank packed
 
@@ -41,16 +42,16 @@ class StagePacker {
   struct Item {
     enum class Kind { kCopy, kLinear, kCacheScales };
     Kind kind;
-    size_t index;        // of the entry, linear or attention
+    size_t index;        // of the tensor, linear or attention
     int64_t bytes;       // to read
     std::string output;  // the first tensor that it writes
   };
   std::vector<Item> items_of(size_t stage, const LoadedStage& loaded) const;
   std::vector<bool> owned(const std::vector<Item>& items) const;
-  void write_linear(const LinearSite& linear, const LinearFormat& format, const LoadedStage& loaded,
-                    const LinearSolution& solution);
-  void write_copy(const std::string& name, const LoadedStage& loaded,
-                  const StageSolution& solution);
+  void write_linear(const LinearSite& linear, const LinearFormat& format, int64_t experts,
+                    const LoadedStage& loaded, const LinearSolution& solution);
+  void write_copy(const TensorNeed& need, const LoadedStage& loaded, const StageSolution& solution);
+  void write_part(const HfPart& part, const at::Tensor& tensor);
   void write_cache(const std::string& attention, const CacheSolution& cache);
   void write_tensor(const std::string& name, const at::Tensor& tensor);
 

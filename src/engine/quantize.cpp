@@ -83,24 +83,22 @@ bool needs_forward(const Model& model, const std::vector<Target>& targets) {
                      [](const ObserveOptions& stage) { return stage.any(); });
 }
 
-Target make_target(const Checkpoint& checkpoint, const Model& model, const Recipe& recipe,
+Target make_target(const SourceLayout& source, const Model& model, const Recipe& recipe,
                    const fs::path& out, int64_t max_shard_bytes) {
   Target target{plan_target(model, recipe), {}, {}, out};
-  target.hf = plan_hf_export(checkpoint, model, target.plan, max_shard_bytes);
-  target.config = make_quant_config(model, target.plan, model_dtype(checkpoint));
+  target.hf = plan_hf_export(source, model, target.plan, max_shard_bytes);
+  target.config = make_quant_config(model, target.plan, source);
   return target;
 }
 
 // What may wait to be written: half of the largest stage, so that a slow disk does not make memory
 // grow with the number of layers.
-int64_t write_queue_bytes(const Checkpoint& checkpoint, const Model& model) {
+int64_t write_queue_bytes(const SourceLayout& source) {
   constexpr int64_t kSmallest = int64_t{4} << 20;
   constexpr int64_t kLargest = int64_t{256} << 20;
   int64_t largest = 0;
-  for (const std::vector<std::string>& stage : tensor_names(model)) {
-    int64_t bytes = 0;
-    for (const std::string& name : stage) bytes += checkpoint.info(name).bytes;
-    largest = std::max(largest, bytes);
+  for (const std::vector<StoredTensor>& stage : source.stages()) {
+    largest = std::max(largest, bytes_of(stage));
   }
   return std::clamp(largest / 2, kSmallest, kLargest);
 }
@@ -110,6 +108,8 @@ CalibrationOptions calibration_options(const Model& model, const std::vector<Tar
   CalibrationOptions calibration;
   calibration.compute_dtype = options.compute_dtype;
   calibration.count_padding = options.count_padding;
+  calibration.observed_experts = options.observed_experts;
+  calibration.stage_limit = options.stage_limit;
   calibration.show_progress = options.show_progress;
   if (options.from_store != nullptr) {
     calibration.observe.assign(model.stages().size(), ObserveOptions::nothing());
@@ -126,7 +126,7 @@ CalibrationOptions calibration_options(const Model& model, const std::vector<Tar
   return calibration;
 }
 
-QuantizeResult quantize(const Checkpoint& checkpoint, Model& model,
+QuantizeResult quantize(const SourceLayout& source, Model& model,
                         const std::vector<Target>& targets, const std::vector<Batch>& batches,
                         StatisticsStore* store, const QuantizeOptions& options,
                         const Cluster& cluster) {
@@ -134,10 +134,13 @@ QuantizeResult quantize(const Checkpoint& checkpoint, Model& model,
   std::vector<HfWriter> writers;
   std::vector<StagePacker> packers;
   writers.reserve(targets.size());
-  const DType dtype = model_dtype(checkpoint);
-  WriteQueue queue(write_queue_bytes(checkpoint, model));
-  TargetSolver solver(model, targets, {dtype, options.compute_dtype, options.numerics, cluster},
-                      options.from_store);
+  const DType dtype = source.dtype();
+  const Checkpoint& checkpoint = source.checkpoint();
+  WriteQueue queue(write_queue_bytes(source));
+  TargetSolver solver(
+      model, targets,
+      {dtype, options.compute_dtype, options.numerics, cluster, options.expert_floor},
+      options.from_store);
   const StagedOutput staged(options.out);
   staged.begin(cluster.control);
   for (const Target& target : targets) {
@@ -148,7 +151,7 @@ QuantizeResult quantize(const Checkpoint& checkpoint, Model& model,
   }
 
   const CalibrationTimes times = run_calibration(
-      checkpoint, model, batches, calibration_options(model, targets, options), cluster,
+      source, model, batches, calibration_options(model, targets, options), cluster,
       [&](const CalibratedStage& seen) { return solver.run(seen, packers, store); });
 
   const auto start = Clock::now();
@@ -157,7 +160,7 @@ QuantizeResult quantize(const Checkpoint& checkpoint, Model& model,
   result.phases["forward"] = {times.forward_seconds, 0};
   result.phases["pack"] = {times.consume_seconds, 0};
   for (size_t t = 0; t < targets.size(); ++t) {
-    packers[t].copy_extra(checkpoint);
+    packers[t].copy_extra(source);
     writers[t].complete(cluster.control, checkpoint, targets[t].config);
   }
   result.phases["write"] = {queue.seconds_writing(),

@@ -19,6 +19,9 @@ struct QuantizeOptions {
   DType compute_dtype = DType::kBF16;
   Numerics numerics = Numerics::kCpu;
   bool count_padding = false;
+  double observed_experts = 0.0;    // BatchContext
+  int64_t expert_floor = 1;         // SolveContext
+  int64_t stage_limit = INT64_MAX;  // plan_loads
   bool overwrite = false;
   int64_t max_shard_bytes = 10'000'000'000;
   bool show_progress = true;
@@ -51,13 +54,13 @@ struct QuantizeResult {
 bool needs_forward(const Model& model, const std::vector<Target>& targets);
 
 // Plans all targets of a run; refuses what cannot work before a weight is read.
-Target make_target(const Checkpoint& checkpoint, const Model& model, const Recipe& recipe,
+Target make_target(const SourceLayout& source, const Model& model, const Recipe& recipe,
                    const fs::path& out, int64_t max_shard_bytes);
 
 // The pass of design.md, section 2: load, observe, reduce, solve, pack and write, advance, stage by
 // stage, for all targets at once. `batches` may be empty when needs_forward() says no, or with
 // `from_store`. `store` takes the statistics; it is rank 0's and null elsewhere. Collective.
-QuantizeResult quantize(const Checkpoint& checkpoint, Model& model,
+QuantizeResult quantize(const SourceLayout& source, Model& model,
                         const std::vector<Target>& targets, const std::vector<Batch>& batches,
                         StatisticsStore* store, const QuantizeOptions& options,
                         const Cluster& cluster);

@@ -6,38 +6,75 @@
 #include <chrono>
 
 #include "core/progress.h"
-#include "formats/tensor_bridge.h"
 #include "kernels/check.h"
+#include "model/source_layout.h"
 
 namespace halftone {
+namespace {
 
-LoadedStage::LoadedStage(StageImage image, at::Tensor bytes)
-    : image_(std::move(image)), bytes_(std::move(bytes)) {
-  for (size_t i = 0; i < image_.entries.size(); ++i) index_[image_.entries[i].name] = i;
+std::vector<TensorPiece> pieces_of(const std::vector<StoredTensor>& tensors) {
+  std::vector<TensorPiece> pieces;
+  for (const StoredTensor& tensor : tensors) {
+    pieces.insert(pieces.end(), tensor.pieces.begin(), tensor.pieces.end());
+  }
+  return pieces;
 }
 
-const StageImage::Entry& LoadedStage::entry(const std::string& name) const {
-  const auto found = index_.find(name);
-  check(found != index_.end(), "a stage uses only the tensors that it lists: " + name);
-  return image_.entries[found->second];
+// The steps of a stage that comes in parts.
+void add_parts(size_t stage, const std::vector<StoredTensor>& tensors, int64_t limit,
+               std::vector<LoadStep>& steps) {
+  std::map<int64_t, std::vector<StoredTensor>> by_expert;
+  LoadStep step{stage, {true, false, 0, 0}, {}};
+  for (const StoredTensor& tensor : tensors) {
+    (tensor.expert < 0 ? step.tensors : by_expert[tensor.expert]).push_back(tensor);
+  }
+  steps.push_back(std::move(step));
+  int64_t filled = limit + 1;
+  for (auto& [expert, mine] : by_expert) {
+    const int64_t bytes = bytes_of(mine);
+    if (filled + bytes > limit) {
+      steps.push_back({stage, {false, false, expert, expert}, {}});
+      filled = 0;
+    }
+    filled += bytes;
+    LoadStep& group = steps.back();
+    group.part.expert_end = expert + 1;
+    group.tensors.insert(group.tensors.end(), mine.begin(), mine.end());
+  }
+  steps.back().part.last = true;
 }
 
-at::Tensor LoadedStage::tensor(const std::string& name) const {
-  const StageImage::Entry& where = entry(name);
-  return bytes_.slice(0, where.begin, where.begin + where.bytes)
-      .view(scalar_type_of(where.dtype))
-      .view(where.shape);
+}  // namespace
+
+std::vector<LoadStep> plan_loads(const std::vector<std::vector<StoredTensor>>& stages,
+                                 int64_t limit) {
+  std::vector<LoadStep> steps;
+  for (size_t s = 0; s < stages.size(); ++s) {
+    const std::vector<StoredTensor>& tensors = stages[s];
+    const bool experts = std::any_of(tensors.begin(), tensors.end(),
+                                     [](const StoredTensor& one) { return one.expert >= 0; });
+    if (experts && bytes_of(tensors) > limit) {
+      add_parts(s, tensors, limit, steps);
+    } else {
+      steps.push_back({s, {}, tensors});
+    }
+  }
+  return steps;
 }
 
-StageLoader::StageLoader(const Checkpoint& checkpoint, std::vector<std::vector<std::string>> names,
+StageLoader::StageLoader(const Checkpoint& checkpoint, std::vector<LoadStep> steps,
                          const Cluster& cluster)
-    : checkpoint_(checkpoint), names_(std::move(names)), cluster_(cluster) {
+    : checkpoint_(checkpoint), steps_(std::move(steps)), cluster_(cluster) {
   int64_t largest = 0;
-  for (const std::vector<std::string>& stage : names_) {
-    largest = std::max(largest, buffer_bytes(plan_stage_image(checkpoint, stage)));
+  for (const LoadStep& step : steps_) {
+    largest = std::max(largest, buffer_bytes(image_of(step)));
   }
   for (at::Tensor& buffer : buffers_) buffer = at::empty({largest}, at::kByte);
-  if (!names_.empty()) post(0);
+  if (!steps_.empty()) post(0);
+}
+
+StageImage StageLoader::image_of(const LoadStep& step) const {
+  return plan_stage_image(checkpoint_, pieces_of(step.tensors));
 }
 
 int64_t StageLoader::buffer_bytes(const StageImage& image) const {
@@ -46,13 +83,13 @@ int64_t StageLoader::buffer_bytes(const StageImage& image) const {
   return ranks.device() == Device::kCpu ? part * ranks.size() : part;
 }
 
-void StageLoader::post(size_t stage) {
-  pending_.image = plan_stage_image(checkpoint_, names_[stage]);
+void StageLoader::post(size_t step) {
+  pending_.image = image_of(steps_[step]);
   const Communicator& ranks = cluster_.tensors;
   const int64_t part = pending_.image.part_bytes(ranks.size());
   const bool gather_on_host = ranks.device() == Device::kCpu;
   const int64_t begin = part * ranks.rank();
-  pending_.part = buffers_[stage % 2].slice(0, 0, buffer_bytes(pending_.image));
+  pending_.part = buffers_[step % 2].slice(0, 0, buffer_bytes(pending_.image));
   char* target =
       static_cast<char*>(pending_.part.mutable_data_ptr()) + (gather_on_host ? begin : 0);
   prefetcher_.post([this, begin, part, target] {
@@ -61,12 +98,12 @@ void StageLoader::post(size_t stage) {
 }
 
 LoadedStage StageLoader::next() {
-  check(next_ < names_.size(), "every stage is loaded once");
+  check(next_ < steps_.size(), "every step is loaded once");
   const auto start = std::chrono::steady_clock::now();
   prefetcher_.wait();
   seconds_waiting_ += seconds_since(start);
   Pending ready = std::move(pending_);
-  if (++next_ < names_.size()) post(next_);
+  if (++next_ < steps_.size()) post(next_);
 
   Communicator& ranks = cluster_.tensors;
   const int64_t part = ready.image.part_bytes(ranks.size());
@@ -80,7 +117,7 @@ LoadedStage StageLoader::next() {
     bytes.slice(0, part * ranks.rank(), part * (ranks.rank() + 1)).copy_(ready.part);
     ranks.all_gather(bytes.mutable_data_ptr(), part);
   }
-  return {std::move(ready.image), std::move(bytes)};
+  return {steps_[next_ - 1].tensors, std::move(ready.image), std::move(bytes), cluster_.pool};
 }
 
 }  // namespace halftone

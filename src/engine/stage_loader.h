@@ -8,40 +8,76 @@
 #include <vector>
 
 #include "engine/cluster.h"
+#include "formats/stored_tensor.h"
 #include "io/checkpoint.h"
 #include "io/prefetch.h"
 #include "io/stage_image.h"
+#include "model/model.h"
 
 namespace halftone {
 
-// The tensors of one stage as they are on disk, whole on every rank, on the run's device.
+// Tensors of one stage, on the run's device: read and gathered in one piece, whole on every rank,
+// or, where a stage came in parts, read again one by one when they are asked for.
 class LoadedStage {
  public:
-  LoadedStage() = default;
-  LoadedStage(StageImage image, at::Tensor bytes);
+  // Views of an image that holds all pieces of `tensors`.
+  LoadedStage(std::vector<StoredTensor> tensors, StageImage image, at::Tensor bytes,
+              ThreadPool& pool);
+  // Nothing in memory: every call of tensor() reads this rank's copy.
+  LoadedStage(std::vector<StoredTensor> tensors, const Checkpoint& checkpoint, at::Device device,
+              ThreadPool& pool);
 
-  const StageImage& image() const { return image_; }
-  const at::Tensor& bytes() const { return bytes_; }  // uint8 [image bytes, padded]
-  // A view in the stored dtype (bytes for FP8) and shape.
+  const std::vector<StoredTensor>& tensors() const { return tensors_; }
+  bool has(const std::string& name) const { return index_.count(name) > 0; }
+  const StoredTensor& stored(const std::string& name) const;
+  // Decoded where it is stored in low bits, else a view in the stored dtype (bytes for FP8).
   at::Tensor tensor(const std::string& name) const;
-  const StageImage::Entry& entry(const std::string& name) const;
+  // In `dtype`, rounded once from what low bits stand for; tensors that keep their dtype keep it.
+  at::Tensor tensor_as(const std::string& name, at::ScalarType dtype) const;
+  // uint8 [out, in / 32]: the exponents of a weight that the source stores as MXFP4; undefined for
+  // others.
+  at::Tensor block_exponents(const std::string& name) const;
+
+  bool in_memory() const { return bytes_.defined(); }
+  const StageImage& image() const { return image_; }  // in memory only
+  const at::Tensor& bytes() const { return bytes_; }  // uint8 [image bytes, padded]
 
  private:
-  StageImage image_;
-  at::Tensor bytes_;
+  std::vector<at::Tensor> pieces(const StoredTensor& stored) const;
+  at::Tensor read_piece(const TensorPiece& piece) const;
+
+  std::vector<StoredTensor> tensors_;
   std::map<std::string, size_t> index_;
+  StageImage image_;
+  std::map<TensorPiece, size_t> entry_of_;
+  at::Tensor bytes_;
+  const Checkpoint* checkpoint_ = nullptr;
+  at::Device device_;
+  ThreadPool& pool_;
 };
 
-// Residency `stream`: hands out the stages in order while a thread reads the next one. Each rank
-// reads 1/N of a stage's bytes and the ranks gather them, so the source is read once whatever N is.
-// At most two stages are in memory.
+// One step of loading: a stage, or a part of one.
+struct LoadStep {
+  size_t stage = 0;
+  StagePart part;
+  std::vector<StoredTensor> tensors;
+};
+
+// The steps in which stages are loaded. A stage of more than `limit` bytes on disk with experts
+// comes in parts: first everything else, then as many experts at a time as stay within the limit.
+std::vector<LoadStep> plan_loads(const std::vector<std::vector<StoredTensor>>& stages,
+                                 int64_t limit);
+
+// Residency `stream`: hands out the steps in order while a thread reads the next one. Each rank
+// reads 1/N of a step's bytes and the ranks gather them, so the source is read once whatever N is.
+// At most two steps are in memory.
 class StageLoader {
  public:
-  // names[s]: the tensors of stage s.
-  StageLoader(const Checkpoint& checkpoint, std::vector<std::vector<std::string>> names,
-              const Cluster& cluster);
+  StageLoader(const Checkpoint& checkpoint, std::vector<LoadStep> steps, const Cluster& cluster);
 
-  // Collective: every rank calls it once per stage. The stage before must not be used any more.
+  // What next() will load.
+  const LoadStep& step() const { return steps_[next_]; }
+  // Collective: every rank calls it once per step. The step before must not be used any more.
   LoadedStage next();
 
   int64_t bytes_read() const { return bytes_read_; }
@@ -54,16 +90,17 @@ class StageLoader {
     at::Tensor
         part;  // uint8 on the host: the whole image for gathering there, else this rank's part
   };
-  void post(size_t stage);
-  // Bytes of the host buffer that a stage needs.
+  void post(size_t step);
+  StageImage image_of(const LoadStep& step) const;
+  // Bytes of the host buffer that a step needs.
   int64_t buffer_bytes(const StageImage& image) const;
 
   const Checkpoint& checkpoint_;
-  std::vector<std::vector<std::string>> names_;
+  std::vector<LoadStep> steps_;
   Cluster cluster_;
   size_t next_ = 0;
   Pending pending_;
-  // Stages take turns; made once, so that memory does not depend on what the allocator keeps.
+  // Steps take turns; made once, so that memory does not depend on what the allocator keeps.
   std::array<at::Tensor, 2> buffers_;
   int64_t bytes_read_ = 0;
   double seconds_waiting_ = 0.0;

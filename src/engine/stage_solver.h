@@ -11,6 +11,8 @@ struct SolveContext {
   DType compute_dtype;
   Numerics numerics;
   const Cluster& cluster;
+  // Searches and smoothing leave out experts with fewer tokens.
+  int64_t expert_floor = 1;
 };
 
 // A calibrated stage for one target: what is stored of it and how it is served. `choices` are
@@ -19,11 +21,12 @@ StageSolution solve_calibrated(const StageSpec& stage, const StagePlan& plan, co
                                const CalibratedStage& seen, const SolveContext& context,
                                Choices& choices);
 
-// The stage's tensors in the compute dtype as they are served: linears quantized and read back,
-// norms and biases with what was folded into them.
+// These tensors of the stage in the compute dtype as they are served: linears quantized and read
+// back, norms and biases with what was folded into them.
 StageWeights served_weights(const StageSpec& stage, const StagePlan& plan,
                             const StageSolution& solution, const LoadedStage& loaded,
-                            at::ScalarType dtype, const SolveContext& context);
+                            const std::vector<StoredTensor>& tensors, at::ScalarType dtype,
+                            const SolveContext& context);
 
 // What the pass must observe for these targets, per stage. `complete`: also what costs little once
 // a stage is computed, for exports of other formats from the store.

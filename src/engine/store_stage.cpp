@@ -99,7 +99,7 @@ void save_statistics(StatisticsStore& store, const StageSpec& stage,
 }
 
 StageStatistics load_statistics(const StatisticsStore& store, const StageSpec& stage) {
-  StageStatistics statistics(stage);
+  StageStatistics statistics = unseen_statistics(stage);
   for (size_t i = 0; i < stage.linears.size(); ++i) {
     const LinearSite& linear = stage.linears[i];
     get(store, linear.name, "input_amax", statistics.input_amax[i]);

@@ -44,7 +44,7 @@ std::optional<ServedStage> TargetSolver::solve_all(const CalibratedStage& seen,
     Choices choices(stage.linears.size());
     const StageSolution solution = solve(seen, plan, choices);
     packers[t].pack(seen.index, seen.loaded, solution);
-    const Json coverage = expert_coverage(stage, seen.statistics);
+    const Json coverage = expert_coverage(stage, seen.statistics, context_.expert_floor);
     if (!coverage.is_null()) {
       records_[t][stage.name] = {{"format", "experts"}, {"expert_coverage", coverage}};
     }
@@ -70,7 +70,10 @@ StageSolution TargetSolver::solve(const CalibratedStage& seen, const TargetPlan&
 ServedStage TargetSolver::serve(const CalibratedStage& seen, const StagePlan& plan,
                                 const StageSolution& solution) const {
   const at::ScalarType dtype = scalar_type_of(context_.compute_dtype);
-  return {served_weights(model_.stages()[seen.index], plan, solution, seen.loaded, dtype, context_),
+  const StageSpec& stage = model_.stages()[seen.index];
+  return {[&, dtype, solution](const std::vector<StoredTensor>& tensors) {
+            return served_weights(stage, plan, solution, seen.loaded, tensors, dtype, context_);
+          },
           make_fake_quant(plan.linears, plan.kv, solution, dtype, context_.cluster.device)};
 }
 

@@ -9,13 +9,20 @@ namespace {
 
 class OriginalSource : public WeightSource {
  public:
-  explicit OriginalSource(const Model& model) : model_(model) {}
+  explicit OriginalSource(const SourceLayout& source) : source_(source) {}
 
-  std::vector<std::vector<std::string>> names() const override { return tensor_names(model_); }
+  const std::vector<std::vector<StoredTensor>>& tensors() const override {
+    return source_.stages();
+  }
 
   StageWeights weights(size_t /*stage*/, const LoadedStage& loaded, at::ScalarType dtype,
                        ThreadPool& /*pool*/) override {
-    return weights_of(loaded, dtype);
+    // Not through the model's dtype: it would round what low bits stand for.
+    StageWeights weights;
+    for (const StoredTensor& stored : loaded.tensors()) {
+      weights.set(stored.name, loaded.tensor_as(stored.name, dtype));
+    }
+    return weights;
   }
 
   std::unique_ptr<LinearRunner> make_runner(size_t /*stage*/) const override {
@@ -23,15 +30,19 @@ class OriginalSource : public WeightSource {
   }
 
  private:
-  const Model& model_;
+  const SourceLayout& source_;
 };
 
 // Packs and unpacks every weight as the exporter would store it.
 class FakeQuantSource : public WeightSource {
  public:
-  FakeQuantSource(const Model& model, const TargetPlan& plan, std::vector<StageSolution> solutions,
-                  const SolveContext& context)
-      : model_(model), plan_(plan), solutions_(std::move(solutions)), context_(context) {
+  FakeQuantSource(const SourceLayout& source, const Model& model, const TargetPlan& plan,
+                  std::vector<StageSolution> solutions, const SolveContext& context)
+      : source_(source),
+        model_(model),
+        plan_(plan),
+        solutions_(std::move(solutions)),
+        context_(context) {
     for (size_t s = 0; s < plan.stages.size(); ++s) {
       stages_.push_back(make_fake_quant(plan.stages[s].linears, plan.stages[s].kv, solutions_[s],
                                         scalar_type_of(context.compute_dtype),
@@ -39,12 +50,14 @@ class FakeQuantSource : public WeightSource {
     }
   }
 
-  std::vector<std::vector<std::string>> names() const override { return tensor_names(model_); }
+  const std::vector<std::vector<StoredTensor>>& tensors() const override {
+    return source_.stages();
+  }
 
   StageWeights weights(size_t stage, const LoadedStage& loaded, at::ScalarType dtype,
                        ThreadPool& /*pool*/) override {
     return served_weights(model_.stages()[stage], plan_.stages[stage], solutions_[stage], loaded,
-                          dtype, context_);
+                          loaded.tensors(), dtype, context_);
   }
 
   std::unique_ptr<LinearRunner> make_runner(size_t stage) const override {
@@ -52,6 +65,7 @@ class FakeQuantSource : public WeightSource {
   }
 
  private:
+  const SourceLayout& source_;
   const Model& model_;
   TargetPlan plan_;
   std::vector<StageSolution> solutions_;
@@ -61,21 +75,21 @@ class FakeQuantSource : public WeightSource {
 
 }  // namespace
 
-std::unique_ptr<WeightSource> make_original_source(const Model& model) {
-  return std::make_unique<OriginalSource>(model);
+std::unique_ptr<WeightSource> make_original_source(const SourceLayout& source) {
+  return std::make_unique<OriginalSource>(source);
 }
 
-std::vector<StageSolution> calibrate_model(const Checkpoint& checkpoint, Model& model,
+std::vector<StageSolution> calibrate_model(const SourceLayout& source, Model& model,
                                            const TargetPlan& plan,
                                            const std::vector<Batch>& batches,
-                                           const CalibrationOptions& options, Numerics numerics,
-                                           const Cluster& cluster) {
-  const SolveContext context{model_dtype(checkpoint), options.compute_dtype, numerics, cluster};
+                                           const CalibrationOptions& options,
+                                           const SolveContext& context) {
+  const Cluster& cluster = context.cluster;
   CalibrationOptions observed = options;
   observed.observe = what_to_observe(model, {&plan}, /*complete=*/false);
   observed.propagate_quantized = plan.recipe.propagate == Recipe::Propagate::kQuantized;
   std::vector<StageSolution> solutions;
-  run_calibration(checkpoint, model, batches, observed, cluster,
+  run_calibration(source, model, batches, observed, cluster,
                   [&](const CalibratedStage& seen) -> std::optional<ServedStage> {
                     const StageSpec& stage = model.stages()[seen.index];
                     const StagePlan& stage_plan = plan.stages[seen.index];
@@ -84,18 +98,22 @@ std::vector<StageSolution> calibrate_model(const Checkpoint& checkpoint, Model& 
                         solve_calibrated(stage, stage_plan, plan.recipe, seen, context, choices));
                     if (!observed.propagate_quantized) return std::nullopt;
                     const at::ScalarType dtype = scalar_type_of(options.compute_dtype);
-                    return ServedStage{served_weights(stage, stage_plan, solutions.back(),
-                                                      seen.loaded, dtype, context),
+                    return ServedStage{[&, dtype](const std::vector<StoredTensor>& tensors) {
+                                         return served_weights(stage, stage_plan,
+                                                               solutions[seen.index], seen.loaded,
+                                                               tensors, dtype, context);
+                                       },
                                        make_fake_quant(stage_plan.linears, stage_plan.kv,
                                                        solutions.back(), dtype, cluster.device)};
                   });
   return solutions;
 }
 
-std::unique_ptr<WeightSource> make_fake_quant_source(const Model& model, const TargetPlan& plan,
+std::unique_ptr<WeightSource> make_fake_quant_source(const SourceLayout& source, const Model& model,
+                                                     const TargetPlan& plan,
                                                      std::vector<StageSolution> solutions,
                                                      const SolveContext& context) {
-  return std::make_unique<FakeQuantSource>(model, plan, std::move(solutions), context);
+  return std::make_unique<FakeQuantSource>(source, model, plan, std::move(solutions), context);
 }
 
 }  // namespace halftone

@@ -18,28 +18,30 @@ class WeightSource {
  public:
   virtual ~WeightSource() = default;
 
-  // Names on disk per stage.
-  virtual std::vector<std::vector<std::string>> names() const = 0;
-  // The stage's weights in `dtype` as they are computed with.
+  // What to load, per stage.
+  virtual const std::vector<std::vector<StoredTensor>>& tensors() const = 0;
+  // The weights of a stage, or of the part of it that is loaded, in `dtype` as they are computed
+  // with.
   virtual StageWeights weights(size_t stage, const LoadedStage& loaded, at::ScalarType dtype,
                                ThreadPool& pool) = 0;
   // Valid after weights() of the same stage.
   virtual std::unique_ptr<LinearRunner> make_runner(size_t stage) const = 0;
 };
 
-std::unique_ptr<WeightSource> make_original_source(const Model& model);
+std::unique_ptr<WeightSource> make_original_source(const SourceLayout& source);
 
 // The solutions of a calibration, per stage. Collective.
-std::vector<StageSolution> calibrate_model(const Checkpoint& checkpoint, Model& model,
+std::vector<StageSolution> calibrate_model(const SourceLayout& source, Model& model,
                                            const TargetPlan& plan,
                                            const std::vector<Batch>& batches,
-                                           const CalibrationOptions& options, Numerics numerics,
-                                           const Cluster& cluster);
-std::unique_ptr<WeightSource> make_fake_quant_source(const Model& model, const TargetPlan& plan,
+                                           const CalibrationOptions& options,
+                                           const SolveContext& context);
+std::unique_ptr<WeightSource> make_fake_quant_source(const SourceLayout& source, const Model& model,
+                                                     const TargetPlan& plan,
                                                      std::vector<StageSolution> solutions,
                                                      const SolveContext& context);
 
-// Whether config.json has a quantization_config.
+// Whether config.json has a quantization_config other than that of a low-bit source.
 bool is_quantized(const Checkpoint& checkpoint);
 // A unified Hugging Face checkpoint read back: which linears are stored how follows from its
 // configuration and is checked against the headers (InputError).

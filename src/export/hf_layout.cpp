@@ -6,14 +6,11 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "export/hf_names.h"
 #include "kernels/check.h"
 
 namespace halftone {
 namespace {
-
-TensorSpec spec_of(const TensorInfo& info) {
-  return {info.name, info.dtype, info.shape};
-}
 
 bool same_bytes(const Checkpoint& source, const std::string& a, const std::string& b) {
   const TensorInfo& info_a = source.info(a);
@@ -34,18 +31,19 @@ bool same_bytes(const Checkpoint& source, const std::string& a, const std::strin
 // Collects the output's tensors in module order and what became of the source's.
 class Planner {
  public:
-  Planner(const Checkpoint& source, const Model& model, const TargetPlan& target)
-      : source_(source), model_(model), target_(target), dtype_(model_dtype(source)) {}
+  Planner(const SourceLayout& source, const Model& model, const TargetPlan& target)
+      : source_(source), model_(model), target_(target) {}
 
-  // Units of tensors that one rank writes, and that therefore stay in one file.
+  // Units of tensors that one rank writes, or ranks of one host, and that therefore stay in one
+  // file.
   std::vector<std::vector<TensorSpec>> collect(Accounting& accounting) {
     for (size_t s = 0; s < model_.stages().size(); ++s) collect_stage(s, accounting);
     drop_tied(accounting);
-    for (const std::string& name : source_.names()) {
-      if (!seen_.insert(name).second) continue;
-      units_.push_back({spec_of(source_.info(name))});
-      accounting.copied.push_back(name);
-      accounting.extra.push_back(name);
+    for (const StoredTensor& stored : source_.extra()) {
+      if (seen_.count(stored.pieces.front().tensor) > 0) continue;
+      account(stored, accounting, accounting.copied);
+      add_unit({{stored.name, stored.dtype, stored.shape}});
+      accounting.extra.push_back(stored.name);
     }
     return std::move(units_);
   }
@@ -58,30 +56,51 @@ class Planner {
     for (size_t i = 0; i < stage.linears.size(); ++i) {
       if (plan.linears[i].quantized()) linear_of_weight[stage.linears[i].weight] = i;
     }
-    for (const TensorNeed& need : stage.tensors) {
-      if (!seen_.insert(need.name).second) continue;
+    for (size_t t = 0; t < stage.tensors.size(); ++t) {
+      const TensorNeed& need = stage.tensors[t];
+      const StoredTensor& stored = source_.stages()[index][t];
       const auto linear = linear_of_weight.find(need.name);
       if (linear == linear_of_weight.end()) {
-        units_.push_back({spec_of(source_.info(need.name))});
-        accounting.copied.push_back(need.name);
+        add_unit({hf_part(need, stored.dtype).whole});
+        account(stored, accounting, accounting.copied);
         continue;
       }
-      const size_t i = linear->second;
-      const LinearSite& site = stage.linears[i];
-      units_.push_back(stored_tensors(plan.linears[i], site.out, site.in, dtype_));
-      for (TensorSpec& spec : units_.back()) spec.name = site.name + "." + spec.name;
-      accounting.quantized.push_back(need.name);
+      std::vector<TensorSpec> unit;
+      for (const HfPart& part :
+           hf_parts(stage.linears[linear->second], plan.linears[linear->second], stage.experts,
+                    source_.dtype())) {
+        unit.push_back(part.whole);
+      }
+      add_unit(std::move(unit));
+      account(stored, accounting, accounting.quantized);
     }
     for (size_t i = 0; i < stage.attentions.size(); ++i) {
-      const auto tensors = cache_tensors(stage.attentions[i], plan.kv[i], dtype_);
-      if (!tensors.empty()) units_.push_back(tensors);
+      add_unit(cache_tensors(stage.attentions[i], plan.kv[i], source_.dtype()));
+    }
+  }
+
+  // Tensors that were added before are a tied one's or other experts' of the same stack.
+  void add_unit(std::vector<TensorSpec> unit) {
+    if (unit.empty() || !outputs_.insert(unit.front().name).second) return;
+    units_.push_back(std::move(unit));
+  }
+
+  void account(const StoredTensor& stored, Accounting& accounting, std::vector<std::string>& fate) {
+    const std::string& main = stored.pieces.front().tensor;
+    if (seen_.insert(main).second) fate.push_back(main);
+    std::vector<std::string> others = stored.companions;
+    for (size_t i = 1; i < stored.pieces.size(); ++i) others.push_back(stored.pieces[i].tensor);
+    for (const std::string& other : others) {
+      if (!seen_.insert(other).second) continue;
+      accounting.dropped.push_back({other, "belongs to '" + main + "', which is dequantized"});
     }
   }
 
   void drop_tied(Accounting& accounting) {
+    const Checkpoint& checkpoint = source_.checkpoint();
     for (const auto& [alias, canonical] : model_.tied_tensors()) {
-      if (!source_.has(alias) || seen_.count(alias) > 0) continue;
-      if (!same_bytes(source_, alias, canonical)) {
+      if (!checkpoint.has(alias) || seen_.count(alias) > 0) continue;
+      if (!same_bytes(checkpoint, alias, canonical)) {
         log_warn("'", alias, "' is tied to '", canonical,
                  "' in config.json, but the two differ: it is copied as an extra tensor");
         continue;
@@ -91,11 +110,11 @@ class Planner {
     }
   }
 
-  const Checkpoint& source_;
+  const SourceLayout& source_;
   const Model& model_;
   const TargetPlan& target_;
-  DType dtype_;
-  std::set<std::string> seen_;
+  std::set<std::string> seen_;     // names in the source
+  std::set<std::string> outputs_;  // the first name of each unit
   std::vector<std::vector<TensorSpec>> units_;
 };
 
@@ -160,7 +179,7 @@ std::vector<TensorSpec> cache_tensors(const AttentionSite& attention, KvFormat f
   return specs;
 }
 
-HfPlan plan_hf_export(const Checkpoint& source, const Model& model, const TargetPlan& target,
+HfPlan plan_hf_export(const SourceLayout& source, const Model& model, const TargetPlan& target,
                       int64_t max_shard_bytes) {
   HfPlan plan;
   const auto shards =

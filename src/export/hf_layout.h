@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "calibrate/target_plan.h"
-#include "io/checkpoint.h"
+#include "model/source_layout.h"
 
 namespace halftone {
 
@@ -25,7 +25,7 @@ struct HfLayout {
   const TensorInfo& info(const std::string& name) const;
 };
 
-// A source tensor that does not go into the output, and why.
+// A source tensor (its name on disk) that does not go into the output, and why.
 struct DroppedTensor {
   std::string name;
   std::string reason;
@@ -45,7 +45,7 @@ struct HfPlan {
 };
 
 // max_shard_bytes: a file holds at most this much unless one tensor alone is larger.
-HfPlan plan_hf_export(const Checkpoint& source, const Model& model, const TargetPlan& target,
+HfPlan plan_hf_export(const SourceLayout& source, const Model& model, const TargetPlan& target,
                       int64_t max_shard_bytes);
 
 // The names of an attention's cache scales ("k_proj.k_scale").

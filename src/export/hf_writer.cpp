@@ -34,10 +34,12 @@ void HfWriter::begin(Communicator& communicator) {
   }
 }
 
-void HfWriter::write(const std::string& name, std::vector<char> bytes) {
+void HfWriter::write(const std::string& name, std::vector<char> bytes, int64_t index,
+                     int64_t count) {
   const TensorInfo& info = layout_.info(name);
-  check(info.bytes == static_cast<int64_t>(bytes.size()), "a tensor has its planned size: " + name);
-  queue_.write(files_[layout_.file_of.at(name)], info.offset, std::move(bytes));
+  const auto size = static_cast<int64_t>(bytes.size());
+  check(info.bytes == size * count, "a tensor has its planned size: " + name);
+  queue_.write(files_[layout_.file_of.at(name)], info.offset + index * size, std::move(bytes));
 }
 
 void HfWriter::write_sidecars(const Checkpoint& source, const QuantConfig& config) const {

@@ -21,8 +21,10 @@ class HfWriter {
 
   // Makes the folder and the files in their full size: no space left shows here.
   void begin(Communicator& communicator);
-  // Queues a tensor's bytes; the size is the planned one.
-  void write(const std::string& name, std::vector<char> bytes);
+  // Queues the bytes of a tensor, or of one of `count` equal parts of it; the size is the planned
+  // one.
+  void write(const std::string& name, std::vector<char> bytes, int64_t index = 0,
+             int64_t count = 1);
   // Waits for all writes of all ranks, adds the JSON files and the source's other files and makes
   // everything durable.
   void complete(Communicator& communicator, const Checkpoint& source, const QuantConfig& config);

@@ -5,6 +5,7 @@
 
 #include "calibrate/target_plan.h"
 #include "core/json.h"
+#include "model/source_layout.h"
 
 namespace halftone {
 
@@ -14,6 +15,7 @@ struct QuantConfig {
   Json hf_quant_config;
   Json quantization_config;
 };
-QuantConfig make_quant_config(const Model& model, const TargetPlan& target, DType model_dtype);
+QuantConfig make_quant_config(const Model& model, const TargetPlan& target,
+                              const SourceLayout& source);
 
 }  // namespace halftone

@@ -57,7 +57,7 @@ class Nvfp4Codec : public Codec {
     const Context context = context_of(w_NK, pool);
     auto* codes = packed["weight"].mutable_data_ptr<uint8_t>();
     auto* block_scales = packed["weight_scale"].mutable_data_ptr<uint8_t>();
-    if (options_.frozen) {
+    if (options_.frozen || scales.block_amax.defined()) {
       const at::Tensor block_amax =
           (scales.block_amax.defined() ? scales.block_amax
                                        : block_amax_of(w_NK, options_.block, pool))
@@ -67,7 +67,6 @@ class Nvfp4Codec : public Codec {
       quantize_nvfp4_with_scales(context, matrix_of(w_NK), options_.block, block_scales, scale_2,
                                  codes);
     } else {
-      check(!scales.block_amax.defined(), "block amaxes of dynamic NVFP4 follow from the weight");
       quantize_nvfp4(context, matrix_of(w_NK), options_.block, scale_2, codes, block_scales);
     }
     return packed;
@@ -119,6 +118,12 @@ std::optional<float> frozen_nvfp4(const Codec& codec) {
   const auto* nvfp4 = dynamic_cast<const Nvfp4Codec*>(&codec);
   if (nvfp4 == nullptr || !nvfp4->options().frozen) return std::nullopt;
   return nvfp4->options().largest_scale;
+}
+
+bool is_plain_nvfp4(const Codec& codec) {
+  const auto* nvfp4 = dynamic_cast<const Nvfp4Codec*>(&codec);
+  return nvfp4 != nullptr && nvfp4->options().block == 16 &&
+         nvfp4->options().amax_divisor == kMaxNvfp4;
 }
 
 std::shared_ptr<const Codec> match_nvfp4(const QuantizerSequence& weight,

@@ -96,8 +96,8 @@ std::shared_ptr<const Codec> match_fp8_rows(const QuantizerSequence& weight,
 }
 
 std::shared_ptr<const Codec> match_int8(const QuantizerSequence& weight, const InputFormat& input) {
-  const bool ours = has_rows_of(weight, kInt8) &&
-                    (!input.quantized() || input.kind == InputKind::kInt8);
+  const bool ours =
+      has_rows_of(weight, kInt8) && (!input.quantized() || input.kind == InputKind::kInt8);
   return ours ? make_int8_codec() : nullptr;
 }
 

@@ -43,6 +43,8 @@ struct Nvfp4Options {
 std::shared_ptr<const Codec> make_nvfp4_codec(const Nvfp4Options& options);
 // The largest block scale of an NVFP4 codec with frozen block amaxes; null for other codecs.
 std::optional<float> frozen_nvfp4(const Codec& codec);
+// Whether it is NVFP4 of blocks of 16 with the usual second-level scale.
+bool is_plain_nvfp4(const Codec& codec);
 std::shared_ptr<const Codec> make_mxfp4_codec();
 std::shared_ptr<const Codec> make_mxfp8_codec();
 // state_bytes: the size of the stored JSON text.

@@ -21,12 +21,18 @@ int64_t StageImage::part_bytes(int parts) const {
   return aligned((bytes + parts - 1) / parts);
 }
 
-StageImage plan_stage_image(const Checkpoint& checkpoint, const std::vector<std::string>& names) {
+StageImage plan_stage_image(const Checkpoint& checkpoint, const std::vector<TensorPiece>& pieces) {
   StageImage image;
-  for (const std::string& name : names) {
-    const TensorInfo& info = checkpoint.info(name);
-    image.entries.push_back({name, info.dtype, info.shape, image.bytes, info.bytes});
-    image.bytes += aligned(info.bytes);
+  for (const TensorPiece& piece : pieces) {
+    const TensorInfo& info = checkpoint.info(piece.tensor);
+    const int64_t bytes = info.bytes / piece.parts;
+    std::vector<int64_t> shape = info.shape;
+    if (piece.parts > 1) {
+      check(!shape.empty() && shape.front() == piece.parts, "a piece is a part of its tensor");
+      shape.erase(shape.begin());
+    }
+    image.entries.push_back({piece, info.dtype, shape, image.bytes, bytes, bytes * piece.part});
+    image.bytes += aligned(bytes);
   }
   return image;
 }
@@ -51,7 +57,8 @@ void read_stage_range(const Checkpoint& checkpoint, const StageImage& image, int
     const int64_t to = std::min(entry->begin + entry->bytes, end);
     if (from >= to) continue;
     zero_until(from);
-    checkpoint.read(entry->name, from - entry->begin, to - from, target + (from - begin));
+    checkpoint.read(entry->piece.tensor, entry->offset + from - entry->begin, to - from,
+                    target + (from - begin));
     filled = to;
   }
   zero_until(end);

@@ -2,47 +2,57 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <optional>
 #include <string>
 
-#include "core/json.h"
 #include "model/model.h"
+#include "model/rope.h"
 
 namespace halftone {
 
 // Root mean square norm: x / rms(x) in fp32, rounded to x's dtype, times the weight.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight_H, double epsilon);
+// Mean and variance over the last dimension in fp32; `bias_H` may be undefined.
+at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight_H, const at::Tensor& bias_H,
+                      double epsilon);
 
-// Rotary embedding (Su et al. 2021) with the frequency scalings of published configurations.
-struct RopeConfig {
-  enum class Kind { kDefault, kLinear, kLlama3 };
-  Kind kind = Kind::kDefault;
-  double theta = 10000.0;
-  double factor = 1.0;
-  double low_freq_factor = 1.0;
-  double high_freq_factor = 4.0;
-  double original_max_positions = 8192.0;
+enum class NormKind {
+  kRms,         // rms_norm
+  kRmsWide,     // the weight multiplied in fp32 too
+  kRmsPlusOne,  // the same with 1 + weight
+  kLayer,       // layer_norm with weight and bias
 };
-// Both spellings: rope_theta + rope_scaling, and rope_parameters. Unknown types are InputErrors.
-RopeConfig read_rope(const Json& config, const std::string& source);
 
-// cos and sin, each [length, dim] in `dtype`, the halves equal as in Hugging Face's models.
-struct RopeTable {
-  at::Tensor cos_TD;
-  at::Tensor sin_TD;
+// A norm of a stage with the names of its tensors; applies nothing where the weight has no name.
+struct Norm {
+  NormKind kind = NormKind::kRms;
+  double epsilon = 1e-6;
+  std::string weight = {};
+  std::string bias = {};  // empty: none
+
+  at::Tensor operator()(const at::Tensor& x, const StageWeights& weights) const;
 };
-RopeTable make_rope(const RopeConfig& config, int64_t dim, int64_t length, at::ScalarType dtype,
-                    at::Device device);
-// x [B, heads, T, dim]
-at::Tensor apply_rope(const at::Tensor& x_BHTD, const RopeTable& table);
 
-// Which keys a query may see: causal, and no padding. Undefined for a batch without padding, whose
-// attention is plainly causal. [B, 1, T, T] of bool otherwise; a padding query sees nothing, and
-// its attention output is 0 (calibration.md, 1.4).
-at::Tensor attention_mask(const BatchContext& batch, at::Device device);
+enum class Activation { kSilu, kGelu, kGeluTanh };
+at::Tensor activate(const at::Tensor& x, Activation activation);
+
+// How far back a query sees, itself included; 0: without limit.
+struct AttentionReach {
+  int64_t window = 0;  // the last `window` keys
+  int64_t chunk = 0;   // keys of its own chunk, counted from the row's first real token
+};
+
+// Which keys a query may see: causal, within reach, and no padding. Undefined where that is plainly
+// causal. Otherwise bool [B, 1, T, T], or [1, 1, T, T] for a batch without padding; a padding query
+// sees nothing, and its attention output is 0 (calibration.md, 1.4).
+at::Tensor attention_mask(const BatchContext& batch, at::Device device,
+                          const AttentionReach& reach = {});
 
 // Scaled dot-product attention; queries may have a multiple of the keys' heads.
 at::Tensor attention(const at::Tensor& q_BHTD, const at::Tensor& k_BGTD, const at::Tensor& v_BGTD,
                      const at::Tensor& mask, double scale);
+// The same with one more logit in the denominator of each head, to which no value belongs.
+at::Tensor attention_with_sinks(const at::Tensor& q_BHTD, const at::Tensor& k_BGTD,
+                                const at::Tensor& v_BGTD, const at::Tensor& mask, double scale,
+                                const at::Tensor& sinks_H);
 
 }  // namespace halftone

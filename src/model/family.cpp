@@ -22,15 +22,34 @@ std::string architecture_of(const Checkpoint& checkpoint) {
   return list->front().get<std::string>();
 }
 
+std::string dtype_name(const Json& config, const std::string& source) {
+  const std::string name = json_member_or<std::string>(config, "dtype", "", source);
+  if (!name.empty()) return name;
+  return json_member_or<std::string>(config, "torch_dtype", "", source);
+}
+
+const Family& family_named(const std::string& name) {
+  std::vector<std::string> known;
+  for (const Family& family : families()) {
+    if (family.name == name) return family;
+    known.push_back(family.name);
+  }
+  throw UsageError(concat("--family: unknown family '", name, "'", nearest_hint(name, known),
+                          "; halftone models lists them"));
+}
+
 }  // namespace
 
 const std::vector<Family>& families() {
+  // clang-format off: one line each
   static const std::vector<Family> list{
-      llama_family(),
-      t5_family(),
-      mt5_family(),
-      whisper_family(),
+      llama_family(),    llama4_family(),    mistral_family(),     mixtral_family(),
+      qwen2_family(),    qwen2_moe_family(), qwen3_family(),       qwen3_moe_family(),
+      gemma3_family(),   phi3_family(),      phimoe_family(),      nemotron_nas_family(),
+      glm4_moe_family(), gpt_oss_family(),   deepseek_v3_family(), t5_family(),
+      mt5_family(),      whisper_family(),
   };
+  // clang-format on
   return list;
 }
 
@@ -47,32 +66,13 @@ const Family& family_of(const Checkpoint& checkpoint) {
   for (const std::string& one : known) text += (text.empty() ? "" : ", ") + one;
   throw InputError(concat(config_path(checkpoint), ": the architecture '", wanted,
                           "' is not supported", nearest_hint(wanted, known),
-                          "; supported: ", text));
+                          " (to try it as a known one: --family NAME); supported: ", text));
 }
 
-void check_tensor(const Checkpoint& checkpoint, const TensorNeed& need) {
-  const TensorInfo& info = checkpoint.info(need.name);
-  if (info.shape != need.shape) {
-    throw InputError(concat("tensor '", need.name, "' in '", checkpoint.file_of(need.name).string(),
-                            "' has shape ", shape_text(info.shape), ", but config.json asks for ",
-                            shape_text(need.shape)));
-  }
-  if (info.dtype != DType::kF32 && info.dtype != DType::kF16 && info.dtype != DType::kBF16) {
-    throw InputError(concat("tensor '", need.name, "' in '", checkpoint.file_of(need.name).string(),
-                            "' is ", name_of(info.dtype), "; expected F32, F16 or BF16"));
-  }
-}
-
-void check_tensors(const Checkpoint& checkpoint, const Model& model) {
-  for (const StageSpec& stage : model.stages()) {
-    for (const TensorNeed& need : stage.tensors) check_tensor(checkpoint, need);
-  }
-}
-
-std::unique_ptr<Model> make_model(const Checkpoint& checkpoint) {
-  return family_of(checkpoint)
-      .make({checkpoint.config(), config_path(checkpoint),
-             [&](const std::string& name) { return checkpoint.has(name); }});
+std::unique_ptr<Model> make_model(const Checkpoint& checkpoint, const std::string& family) {
+  const Family& chosen = family.empty() ? family_of(checkpoint) : family_named(family);
+  return chosen.make({checkpoint.config(), config_path(checkpoint),
+                      [&](const std::string& name) { return checkpoint.has(name); }});
 }
 
 std::vector<std::vector<std::string>> tensor_names(const Model& model) {
@@ -87,8 +87,10 @@ std::vector<std::vector<std::string>> tensor_names(const Model& model) {
 DType model_dtype(const Checkpoint& checkpoint) {
   const Json& config = checkpoint.config();
   const std::string source = config_path(checkpoint);
-  std::string name = json_member_or<std::string>(config, "dtype", "", source);
-  if (name.empty()) name = json_member_or<std::string>(config, "torch_dtype", "", source);
+  std::string name = dtype_name(config, source);
+  // Multimodal models may tell it of their text tower alone.
+  const auto text = config.find("text_config");
+  if (name.empty() && text != config.end() && text->is_object()) name = dtype_name(*text, source);
   if (name == "bfloat16") return DType::kBF16;
   if (name == "float16") return DType::kF16;
   if (name == "float32") return DType::kF32;

@@ -25,6 +25,8 @@ struct Family {
   std::string description;
   // Reads config.json; unsupported or contradictory values are InputErrors naming the key.
   std::unique_ptr<Model> (*make)(const ModelInput& input);
+  // The family's decoder type in TensorRT-LLM checkpoints; empty: that format has no path for it.
+  std::string trtllm_decoder = {};
 };
 
 const std::vector<Family>& families();
@@ -32,10 +34,8 @@ const std::vector<Family>& families();
 // The family of the checkpoint's architecture; InputError listing the supported ones otherwise.
 const Family& family_of(const Checkpoint& checkpoint);
 
-std::unique_ptr<Model> make_model(const Checkpoint& checkpoint);
-// Presence, dtype and shape of a tensor that is not quantized, or of all of a model, from the
-// headers alone (InputError).
-void check_tensor(const Checkpoint& checkpoint, const TensorNeed& need);
-void check_tensors(const Checkpoint& checkpoint, const Model& model);
+// `family`: take the checkpoint for one of this family whatever its architecture; empty: of its
+// own. An unknown family is a UsageError.
+std::unique_ptr<Model> make_model(const Checkpoint& checkpoint, const std::string& family = "");
 
 }  // namespace halftone

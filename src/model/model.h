@@ -37,7 +37,7 @@ struct ExpertStates {
   at::Tensor x_TH;          // the experts' input, one row a routed token
   at::Tensor positions_T;   // of those rows among all B * T positions; undefined: all of them
   at::Tensor ids_TK;        // chosen experts (int64), and as many more as only observe
-  at::Tensor weights_TK;    // 0 for those
+  at::Tensor weights_TK;    // 0 for those, unless weights multiply the experts' input
   at::Tensor residual_BTH;  // what the experts' sum is added to
   at::Tensor sum_TH;
 };

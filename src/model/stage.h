@@ -6,26 +6,19 @@
 #include <string>
 #include <vector>
 
+#include "formats/stored_tensor.h"
 #include "model/linear_runner.h"
 
 namespace halftone {
 
 enum class StageKind { kEmbedding, kLayer, kHead };
 
-// Where a tensor of the model lies in one that checkpoints stack over experts ([experts, ...]).
-struct StackedSlice {
-  std::string tensor;  // the name on disk, without ".weight"; empty: not stacked
-  int64_t index = 0;   // of `count` equal parts along the first dimension
-  int64_t count = 0;
-  bool input_major = false;  // a part is stored as [in, out]
-};
-
 // A tensor that a stage needs.
 struct TensorNeed {
   std::string name;  // what the model asks for; the name on disk unless it is stacked there
   std::vector<int64_t> shape;
   int expert = -1;           // read by this routed expert alone; -1: by the rest of the stage
-  bool keeps_dtype = false;  // computed with as stored whatever the compute dtype (router biases)
+  bool keeps_dtype = false;  // F32 whatever the compute dtype and the checkpoint (router biases)
   StackedSlice stacked = {};
 };
 

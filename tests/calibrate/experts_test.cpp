@@ -162,11 +162,11 @@ TEST_F(ExpertsTest, Coverage) {
   StageCase two = one;
   two.batches.push_back(one.batches[0]);
   const SolvedStage solved = two.solve(*ranks_);
-  EXPECT_EQ(expert_coverage(two.stage, solved.statistics).dump(),
+  EXPECT_EQ(expert_coverage(two.stage, solved.statistics, 20).dump(),
             R"({"experts":3,"tokens":[32,0,10],"min_tokens":0,"max_tokens":32,"mean_tokens":14.0,)"
-            R"("without_tokens":[1]})");
+            R"("without_tokens":[1],"floor":20,"below_floor":[1,2]})");
   StageCase dense = one_linear(example_w(2, 32), example_x(2, 32), make_fp8_codec());
-  EXPECT_TRUE(expert_coverage(dense.stage, StageStatistics(dense.stage)).is_null());
+  EXPECT_TRUE(expert_coverage(dense.stage, StageStatistics(dense.stage), 1).is_null());
 }
 
 }  // namespace

@@ -89,14 +89,14 @@ TEST_F(SmoothQuantTest, Fp16OverflowLeavesTheLinearUnsmoothed) {
   EXPECT_EQ(linear.input_amax, 20000.0f);
 }
 
-TEST_F(SmoothQuantTest, AnExpertWithoutTokensIsRecorded) {
+TEST_F(SmoothQuantTest, ExpertsKeepTheirMaxCalibration) {
   StageCase one = with(1.0);
   one.stage.linears[0].expert = 0;
-  one.batches[0][0].reset();
   const SolvedStage solved = one.solve(*ranks_);
-  EXPECT_EQ(solved.solution.linears[0].record["fallback"],
-            "no token reached this layer's experts: input amax 0.5");
-  EXPECT_TRUE(at::equal(solved.solution.linears[0].pre_quant_scale_K, at::ones({4})));
+  EXPECT_FALSE(solved.solution.linears[0].pre_quant_scale_K.defined());
+  EXPECT_TRUE(solved.solution.linears[0].edits.empty());
+  EXPECT_EQ(solved.solution.linears[0].input_amax, one.batches[0][0].abs().max().item<float>());
+  EXPECT_EQ(one.packed(solved, 0).count("pre_quant_scale"), 0u);
 }
 
 }  // namespace

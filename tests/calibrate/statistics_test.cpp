@@ -23,15 +23,16 @@ TEST(Statistics, StartAbsent) {
   EXPECT_EQ(statistics.keys[0].amax, kAbsent);
   EXPECT_EQ(statistics.keys[0].rotated_amax, kAbsent);
   EXPECT_EQ(statistics.values[0].amax, kAbsent);
-  for (const at::Tensor& channels : statistics.channel_amax) {
+  for (const at::Tensor& channels : statistics.channel_amax) EXPECT_FALSE(channels.defined());
+  for (const at::Tensor& channels : unseen_statistics(layer()).channel_amax) {
     EXPECT_TRUE((channels == kAbsent).all().item<bool>());
   }
   EXPECT_EQ(statistics.tokens, std::vector<int64_t>(7, 0));
 }
 
 TEST(Statistics, MergeTakesMaximaAndAddsTokens) {
-  StageStatistics a(layer());
-  StageStatistics b(layer());
+  StageStatistics a = unseen_statistics(layer());
+  StageStatistics b = unseen_statistics(layer());
   a.input_amax = {1, 5, kAbsent, 0, 2, 2, 2};
   b.input_amax = {3, 4, kAbsent, kAbsent, 2, 7, 1};
   a.keys[0].amax = 2;
@@ -79,7 +80,7 @@ TEST(Statistics, ChannelsAndMeansOfBatches) {
   constexpr int kBatches = 5;
   StageStatistics mine(layer());
   for (int b = ranks->rank(); b < kBatches; b += ranks->size()) {
-    StageStatistics batch(layer());
+    StageStatistics batch = unseen_statistics(layer());
     const auto number = static_cast<float>(b);
     batch.channel_amax[0][b] = 10.0f + number;
     batch.mean_abs[0] = at::full({32}, number);

@@ -55,12 +55,12 @@ TEST_F(PassTest, HiddenStatesDoNotDependOnThreadsOrRanks) {
     TestCluster cluster(threads);
     const auto batches = tiny_batches(11, 2, PadSide::kLeft);
     model_->prepare(batches[0].length, at::kBFloat16, at::kCPU);
-    BatchPass pass(*model_, batches, cluster.get());
+    BatchPass pass(*model_, batches, {}, cluster.get());
     std::vector<int64_t> order;
     for (size_t s = 0; s < model_->stages().size(); ++s) {
       order.clear();
       pass.forward(
-          s, weights_of_stage(checkpoint_, model_->stages()[s], at::kBFloat16),
+          s, {}, weights_of_stage(checkpoint_, model_->stages()[s], at::kBFloat16),
           [](int64_t) { return std::make_unique<PlainRunner>(); },
           [&](int64_t batch, LinearRunner&) { order.push_back(batch); });
     }
@@ -72,14 +72,14 @@ TEST_F(PassTest, HiddenStatesDoNotDependOnThreadsOrRanks) {
       at::Tensor ids = at::empty({batch.rows, batch.length}, at::kLong);
       std::copy(batch.input_ids.begin(), batch.input_ids.end(), ids.mutable_data_ptr<int64_t>());
       const auto alone = run_stages(checkpoint_, *model_, ids, pass.context(index), at::kBFloat16);
-      EXPECT_TRUE(at::equal(pass.hidden(position), alone.back())) << index;
+      EXPECT_TRUE(at::equal(pass.states(position).x, alone.back())) << index;
     }
   }
 }
 
 TEST_F(PassTest, ErrorsOfWorkersReachTheCaller) {
   TestCluster cluster(3);
-  BatchPass pass(*model_, tiny_batches(12, 1, PadSide::kLeft), cluster.get());
+  BatchPass pass(*model_, tiny_batches(12, 1, PadSide::kLeft), {}, cluster.get());
   expect_error<InputError>(
       [&] {
         pass.for_each_batch(
@@ -93,7 +93,7 @@ TEST_F(PassTest, CalibrationEqualsAPassByHand) {
   TestCluster cluster;
   CalibrationOptions options = observe_layers(true, true);
   std::vector<StageStatistics> seen;
-  run_calibration(checkpoint_, *model_, batches, options, cluster.get(),
+  run_calibration(SourceLayout(checkpoint_, *model_), *model_, batches, options, cluster.get(),
                   [&](const CalibratedStage& stage) -> std::optional<ServedStage> {
                     EXPECT_EQ(stage.index, seen.size());
                     EXPECT_EQ(stage.inputs, nullptr);
@@ -103,7 +103,7 @@ TEST_F(PassTest, CalibrationEqualsAPassByHand) {
   ASSERT_EQ(seen.size(), 4u);
 
   std::vector<StageStatistics> expected;
-  for (const StageSpec& stage : model_->stages()) expected.emplace_back(stage);
+  for (const StageSpec& stage : model_->stages()) expected.push_back(unseen_statistics(stage));
   for (size_t b = 0; b < batches.size(); ++b) {
     at::Tensor x = at::empty({batches[b].rows, batches[b].length}, at::kLong);
     std::copy(batches[b].input_ids.begin(), batches[b].input_ids.end(),
@@ -111,8 +111,10 @@ TEST_F(PassTest, CalibrationEqualsAPassByHand) {
     const BatchContext context = context_of_batch(batches[b]);
     for (size_t s = 0; s < 3; ++s) {
       Observer observer(model_->stages()[s], context, 0, options.observe[s]);
-      x = model_->forward(s, weights_of_stage(checkpoint_, model_->stages()[s], at::kBFloat16), x,
-                          context, observer);
+      x = model_
+              ->forward(s, {}, weights_of_stage(checkpoint_, model_->stages()[s], at::kBFloat16),
+                        {x, {}}, context, observer)
+              .x;
       expected[s].merge(static_cast<int64_t>(b), observer.statistics());
     }
   }
@@ -137,7 +139,8 @@ TEST_F(PassTest, NothingIsComputedWhenNothingIsObserved) {
   // Ids outside of the vocabulary would fail in the embedding.
   Batch impossible{1, 2, {1000000, 1}, {1, 1}};
   size_t stages = 0;
-  run_calibration(checkpoint_, *model_, {impossible}, observe_layers(false, false), cluster.get(),
+  run_calibration(SourceLayout(checkpoint_, *model_), *model_, {impossible},
+                  observe_layers(false, false), cluster.get(),
                   [&](const CalibratedStage& stage) -> std::optional<ServedStage> {
                     ++stages;
                     for (const float amax : stage.statistics.input_amax) {
@@ -148,7 +151,7 @@ TEST_F(PassTest, NothingIsComputedWhenNothingIsObserved) {
                   });
   EXPECT_EQ(stages, 4u);
   if (cluster.size() == 1) {
-    EXPECT_ANY_THROW(run_calibration(checkpoint_, *model_, {impossible},
+    EXPECT_ANY_THROW(run_calibration(SourceLayout(checkpoint_, *model_), *model_, {impossible},
                                      observe_layers(true, false), cluster.get(),
                                      [](const CalibratedStage&) { return std::nullopt; }));
   }
@@ -158,7 +161,8 @@ TEST_F(PassTest, ErrorsNameTheirPhase) {
   TestCluster cluster;
   expect_error<UsageError>(
       [&] {
-        run_calibration(checkpoint_, *model_, {}, observe_layers(false, false), cluster.get(),
+        run_calibration(SourceLayout(checkpoint_, *model_), *model_, {},
+                        observe_layers(false, false), cluster.get(),
                         [](const CalibratedStage& stage) -> std::optional<ServedStage> {
                           if (stage.index == 2) throw UsageError("stop");
                           return std::nullopt;

@@ -67,12 +67,14 @@ TEST_F(ExportedSourceTest, ComputesWhatFakeQuantizationInMemoryDoes) {
     CalibrationOptions options;
     options.show_progress = false;
     const Cluster cluster = cluster_.get();
+    const SourceLayout layout(*source_, *model_);
+    const SolveContext calibrated{DType::kBF16, options.compute_dtype, Numerics::kCpu, cluster};
     const auto in_memory = make_fake_quant_source(
-        *model_, plan,
-        calibrate_model(*source_, *model_, plan, batches_, options, Numerics::kCpu, cluster),
+        layout, *model_, plan,
+        calibrate_model(layout, *model_, plan, batches_, options, calibrated),
         {DType::kBF16, DType::kF32, Numerics::kCpu, cluster});
-    StageLoader files(checkpoint, from_file->names(), cluster_.get());
-    StageLoader original(*source_, in_memory->names(), cluster_.get());
+    StageLoader files(checkpoint, plan_loads(from_file->tensors(), INT64_MAX), cluster_.get());
+    StageLoader original(*source_, plan_loads(in_memory->tensors(), INT64_MAX), cluster_.get());
     ThreadPool pool(2);
     for (size_t s = 0; s < model_->stages().size(); ++s) {
       const StageWeights a = from_file->weights(s, files.next(), at::kFloat, pool);
@@ -160,7 +162,7 @@ TEST_F(ExportedSourceTest, AStrayInputScaleOfAWeightOnlyFormatIsNotRead) {
   tensors_["model.layers.0.mlp.up_proj.input_scale"] = at::full({}, 1.0, at::kFloat);
   const Checkpoint checkpoint(exported("int8_wo", "none"));
   const auto source = make_exported_source(checkpoint, *model_);
-  StageLoader loader(checkpoint, source->names(), cluster_.get());
+  StageLoader loader(checkpoint, plan_loads(source->tensors(), INT64_MAX), cluster_.get());
   ThreadPool pool(1);
   for (size_t s = 0; s < 2; ++s) source->weights(s, loader.next(), at::kFloat, pool);
 }

@@ -22,16 +22,17 @@ inline QuantizeResult quantize_to(const fs::path& out, const Checkpoint& checkpo
   if (cluster.rank() == 0) fs::create_directories(out);
   cluster.ranks().barrier();
   const std::unique_ptr<Model> model = make_model(checkpoint);
+  const SourceLayout source(checkpoint, *model);
   std::vector<Target> targets;
   for (const Recipe& recipe : recipes) {
-    targets.push_back(make_target(checkpoint, *model, recipe, out / recipe.name, max_shard_bytes));
+    targets.push_back(make_target(source, *model, recipe, out / recipe.name, max_shard_bytes));
   }
   QuantizeOptions options;
   options.compute_dtype = model_dtype(checkpoint);
   options.show_progress = false;
   options.out = out;
   options.overwrite = true;
-  return quantize(checkpoint, *model, targets, batches, nullptr, options, cluster.get());
+  return quantize(source, *model, targets, batches, nullptr, options, cluster.get());
 }
 
 }  // namespace halftone::test

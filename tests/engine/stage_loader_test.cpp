@@ -8,13 +8,19 @@
 namespace halftone::test {
 namespace {
 
-std::vector<std::vector<std::string>> names_of(const Model& model) {
-  std::vector<std::vector<std::string>> names;
-  for (const StageSpec& stage : model.stages()) {
-    names.emplace_back();
-    for (const TensorNeed& need : stage.tensors) names.back().push_back(need.name);
-  }
-  return names;
+std::vector<StoredTensor> stored(const Checkpoint& checkpoint,
+                                 const std::vector<std::string>& names) {
+  std::vector<StoredTensor> tensors;
+  for (const std::string& name : names) tensors.push_back(stored_plainly(checkpoint.info(name)));
+  return tensors;
+}
+
+// One step for each list of names.
+std::vector<LoadStep> steps_of(const Checkpoint& checkpoint,
+                               const std::vector<std::vector<std::string>>& stages) {
+  std::vector<LoadStep> steps;
+  for (const auto& names : stages) steps.push_back({steps.size(), {}, stored(checkpoint, names)});
+  return steps;
 }
 
 TEST(StageLoader, GivesTheFilesBytesAtAnyNumberOfRanks) {
@@ -26,18 +32,18 @@ TEST(StageLoader, GivesTheFilesBytesAtAnyNumberOfRanks) {
   tensors["nothing"] = at::zeros({0, 4}, at::kFloat);
   tensors["one"] = at::full({}, 2.5, at::kFloat);
   const Checkpoint checkpoint = shared_checkpoint(folder, tiny_config(), tensors);
-  auto names = names_of(*model);
+  auto names = tensor_names(*model);
   names.push_back({"codes", "one", "nothing", "codes"});
   names.push_back({});
   names.push_back({"one"});
-  StageLoader loader(checkpoint, names, cluster.get());
+  StageLoader loader(checkpoint, steps_of(checkpoint, names), cluster.get());
   for (const auto& stage : names) {
     const LoadedStage loaded = loader.next();
     ASSERT_EQ(loaded.image().entries.size(), stage.size());
     for (const std::string& name : stage) {
       EXPECT_TRUE(at::equal(loaded.tensor(name), tensors.at(name))) << name;
       EXPECT_EQ(loaded.tensor(name).sizes(), tensors.at(name).sizes());
-      EXPECT_EQ(loaded.entry(name).bytes, checkpoint.info(name).bytes);
+      EXPECT_EQ(loaded.stored(name).bytes, checkpoint.info(name).bytes);
     }
   }
   EXPECT_GE(loader.seconds_waiting(), 0.0);
@@ -48,7 +54,7 @@ TEST(StageLoader, RanksShareTheReading) {
   const SharedFolder folder;
   const Tensors tensors{{"x", numbers({1024, 1024}, 1)}};
   const Checkpoint checkpoint = shared_checkpoint(folder, tiny_config(), tensors);
-  StageLoader loader(checkpoint, {{"x"}}, cluster.get());
+  StageLoader loader(checkpoint, steps_of(checkpoint, {{"x"}}), cluster.get());
   loader.next();
   EXPECT_NEAR(static_cast<double>(loader.bytes_read()) * cluster.size(), 4.0 * (1 << 20), 1024.0);
 }
@@ -58,7 +64,9 @@ TEST(StageLoader, MayBeLeftWithAReadUnderWay) {
   const SharedFolder folder;
   const auto model = tiny_model(tiny_config());
   const Checkpoint checkpoint = shared_checkpoint(folder, tiny_config(), tiny_tensors(*model));
-  for (int i = 0; i < 20; ++i) StageLoader(checkpoint, names_of(*model), cluster.get()).next();
+  for (int i = 0; i < 20; ++i) {
+    StageLoader(checkpoint, steps_of(checkpoint, tensor_names(*model)), cluster.get()).next();
+  }
 }
 
 TEST(StageLoader, AFileThatShrankIsAnErrorOfEveryRankThatReadsIt) {
@@ -67,7 +75,7 @@ TEST(StageLoader, AFileThatShrankIsAnErrorOfEveryRankThatReadsIt) {
   const Checkpoint checkpoint =
       shared_checkpoint(folder, tiny_config(), {{"x", numbers({4096}, 1)}});
   folder.on_first([&] { fs::resize_file(folder.path() / "model" / "model.safetensors", 200); });
-  StageLoader loader(checkpoint, {{"x"}}, cluster.get());
+  StageLoader loader(checkpoint, steps_of(checkpoint, {{"x"}}), cluster.get());
   EXPECT_THROW(loader.next(), InputError);
 }
 
@@ -82,7 +90,8 @@ TEST(AmaxOfStage, EqualsThePlainOne) {
                   {"f", at::zeros({0}, at::kFloat)},
                   {"g", at::full({9}, 200, at::kByte)}};
   const Checkpoint checkpoint = shared_checkpoint(folder, tiny_config(), tensors);
-  StageLoader loader(checkpoint, {{"g", "f", "e", "d", "c", "b", "a"}}, cluster.get());
+  StageLoader loader(checkpoint, steps_of(checkpoint, {{"g", "f", "e", "d", "c", "b", "a"}}),
+                     cluster.get());
   const auto amax = amax_of_stage(loader.next(), checkpoint, cluster.get());
   EXPECT_EQ(amax.size(), 6u) << "bytes have no amax";
   for (const auto& [name, value] : amax) {
@@ -103,7 +112,8 @@ TEST(AmaxOfStage, EveryRankNamesTheFirstDamagedTensor) {
     tensors["second"][place] = value;
     tensors["third"][4999] = NAN;
     const Checkpoint checkpoint = shared_checkpoint(folder, tiny_config(), tensors);
-    StageLoader loader(checkpoint, {{"good", "second", "third"}}, cluster.get());
+    StageLoader loader(checkpoint, steps_of(checkpoint, {{"good", "second", "third"}}),
+                       cluster.get());
     const LoadedStage loaded = loader.next();
     expect_error<InputError>([&] { amax_of_stage(loaded, checkpoint, cluster.get()); },
                              "tensor 'second' in '" +

@@ -17,9 +17,10 @@ class PerplexityTest : public testing::Test {
   Perplexity evaluate(const std::vector<Batch>& batches, int threads = 2) {
     TestCluster cluster(threads);
     const Checkpoint checkpoint = shared_checkpoint(folder_, tiny_config(), tensors_);
-    const auto source = make_original_source(*model_);
-    return evaluate_perplexity(checkpoint, *model_, *source, batches, {DType::kF32, false},
-                               cluster.get());
+    const SourceLayout layout(checkpoint, *model_);
+    const auto source = make_original_source(layout);
+    return evaluate_perplexity(checkpoint, *model_, *source, batches,
+                               {DType::kF32, INT64_MAX, false}, cluster.get());
   }
 
   // The nll of one sequence after the other, each alone, summed in FP64.

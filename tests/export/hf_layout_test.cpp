@@ -20,7 +20,8 @@ class HfLayoutTest : public testing::Test {
     checkpoint_.emplace(folder_.path());
     Recipe recipe = load_preset(format, "ptq");
     add_kv_cache(recipe, kv);
-    return plan_hf_export(*checkpoint_, *model_, plan_target(*model_, recipe), limit);
+    return plan_hf_export(SourceLayout(*checkpoint_, *model_), *model_,
+                          plan_target(*model_, recipe), limit);
   }
 
   // Every source tensor has exactly one fate.

@@ -9,6 +9,13 @@
 namespace halftone::test {
 namespace {
 
+QuantConfig config_of(const Model& model, const Json& config, const Recipe& recipe) {
+  const TemporaryFolder folder;
+  write_checkpoint(folder.path(), config, tiny_tensors(model));
+  const Checkpoint checkpoint(folder.path());
+  return make_quant_config(model, plan_target(model, recipe), SourceLayout(checkpoint, model));
+}
+
 QuantConfig config_of(const std::string& format, const std::string& kv,
                       const std::string& more = "") {
   Recipe recipe = load_preset(format, "ptq");
@@ -18,7 +25,7 @@ QuantConfig config_of(const std::string& format, const std::string& kv,
     recipe.rules.insert(recipe.rules.end(), extra.rules.begin(), extra.rules.end());
   }
   const auto model = tiny_model(tiny_config());
-  return make_quant_config(*model, plan_target(*model, recipe), DType::kBF16);
+  return config_of(*model, tiny_config(), recipe);
 }
 
 // Ordered, so the text shows the keys' order.
@@ -76,7 +83,7 @@ TEST(QuantConfig, EqualsTheReferencesFiles) {
         read_json_file(data_folder() / "goldens" / "nano-llama" / (std::string(format) + ".json"));
     Recipe recipe = load_preset(format, "ptq");
     if (golden["kv_preset"].is_string()) add_kv_cache(recipe, golden["kv_preset"]);
-    const QuantConfig config = make_quant_config(*model, plan_target(*model, recipe), DType::kBF16);
+    const QuantConfig config = config_of(*model, source, recipe);
     EXPECT_EQ(config.hf_quant_config.dump(), golden["hf_quant_config"].dump());
     EXPECT_EQ(config.quantization_config.dump(), golden["config_json_quantization_config"].dump());
   }
@@ -131,7 +138,7 @@ TEST(QuantConfig, MixedWithInt8Weights) {
 TEST(QuantConfig, CacheOnly) {
   const Recipe recipe = recipe_of("  - {quantizer_name: '*[kv]_bmm*', cfg: {num_bits: e4m3}}\n");
   const auto model = tiny_model(tiny_config());
-  const QuantConfig config = make_quant_config(*model, plan_target(*model, recipe), DType::kBF16);
+  const QuantConfig config = config_of(*model, tiny_config(), recipe);
   expect_text(config.hf_quant_config, "{" + kProducer +
                                           R"(, "quantization": {"quant_algo": null,
       "kv_cache_quant_algo": "FP8", "quantized_layers": {}}})");

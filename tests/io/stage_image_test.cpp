@@ -9,6 +9,12 @@ namespace {
 
 using testing::HasSubstr;
 
+std::vector<TensorPiece> whole(const std::vector<std::string>& names) {
+  std::vector<TensorPiece> pieces;
+  for (const std::string& name : names) pieces.push_back({name});
+  return pieces;
+}
+
 class StageImageTest : public testing::Test {
  protected:
   StageImageTest() {
@@ -16,11 +22,11 @@ class StageImageTest : public testing::Test {
     test::write_shard(folder_ / "model.safetensors",
                       {{"a", 1}, {"b", 64}, {"c", 0}, {"d", 300}, {"e", 63}, {"f", 129}});
     checkpoint_ = std::make_unique<Checkpoint>(folder_.path());
-    image_ = plan_stage_image(*checkpoint_, names_);
+    image_ = plan_stage_image(*checkpoint_, whole(names_));
     // The image by whole reads.
     expected_.assign(static_cast<size_t>(image_.bytes), 0);
     for (const auto& entry : image_.entries) {
-      const std::vector<char> data = checkpoint_->read_all(entry.name);
+      const std::vector<char> data = checkpoint_->read_all(entry.piece.tensor);
       std::copy(data.begin(), data.end(), expected_.begin() + entry.begin);
     }
   }
@@ -51,7 +57,7 @@ TEST_F(StageImageTest, PlacesTensorsInTheGivenOrder) {
   const int64_t begins[] = {0, 192, 192, 256, 576, 640};
   for (size_t i = 0; i < names_.size(); ++i) {
     const StageImage::Entry& entry = image_.entries[i];
-    EXPECT_EQ(entry.name, names_[i]);
+    EXPECT_EQ(entry.piece.tensor, names_[i]);
     EXPECT_EQ(entry.begin, begins[i]);
     EXPECT_EQ(entry.bytes, checkpoint_->info(names_[i]).bytes);
     EXPECT_EQ(entry.dtype, DType::kU8);
@@ -97,7 +103,7 @@ TEST_F(StageImageTest, NoTensorsAndUnknownOnes) {
   read_stage_range(*checkpoint_, none, 0, 3, data);
   EXPECT_EQ(std::memcmp(data, "\0\0\0", 3), 0);
   EXPECT_THAT(test::message_of<InputError>([&] {
-                plan_stage_image(*checkpoint_, {"a", "nope"});
+                plan_stage_image(*checkpoint_, whole({"a", "nope"}));
               }),
               HasSubstr("'nope'"));
 }

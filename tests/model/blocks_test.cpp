@@ -26,122 +26,71 @@ TEST(RmsNorm, EqualsItsFormula) {
   }
 }
 
-// The frequency of dimension i: at position 1 the angle is the frequency itself.
-std::vector<double> frequencies(const RopeConfig& config, int64_t dim) {
-  const RopeTable table = make_rope(config, dim, 2, at::kDouble, at::kCPU);
-  std::vector<double> values;
-  for (int64_t i = 0; i < dim / 2; ++i) {
-    EXPECT_EQ(table.sin_TD[1][i].item<double>(), table.sin_TD[1][i + dim / 2].item<double>());
-    values.push_back(
-        std::atan2(table.sin_TD[1][i].item<double>(), table.cos_TD[1][i].item<double>()));
-  }
-  return values;
-}
-
-TEST(Rope, DefaultAndLinear) {
-  RopeConfig config;
-  config.theta = 500.0;
-  const std::vector<double> plain = frequencies(config, 8);
-  config.kind = RopeConfig::Kind::kLinear;
-  config.factor = 4.0;
-  const std::vector<double> linear = frequencies(config, 8);
-  for (size_t i = 0; i < 4; ++i) {
-    EXPECT_NEAR(plain[i], std::pow(500.0, -static_cast<double>(i) / 4), 1e-6);
-    EXPECT_NEAR(linear[i], plain[i] / 4, 1e-6);
-  }
-}
-
-TEST(Rope, Llama3Bands) {
-  RopeConfig config;
-  config.kind = RopeConfig::Kind::kLlama3;
-  config.theta = 10000.0;
-  config.factor = 8.0;
-  config.low_freq_factor = 1.0;
-  config.high_freq_factor = 4.0;
-  config.original_max_positions = 64.0;
-  const std::vector<double> scaled = frequencies(config, 16);
-  int bands[3] = {0, 0, 0};
-  for (size_t i = 0; i < scaled.size(); ++i) {
-    const double f = std::pow(10000.0, -static_cast<double>(i) / 8);
-    const double wavelength = 2 * M_PI / f;
-    double expected = f;
-    int band = 0;
-    if (wavelength > 64.0 / 1.0) {
-      expected = f / 8;
-      band = 2;
-    } else if (wavelength > 64.0 / 4.0) {
-      const double s = (64.0 / wavelength - 1.0) / (4.0 - 1.0);
-      expected = (1 - s) * f / 8 + s * f;
-      band = 1;
-    }
-    ++bands[band];
-    EXPECT_NEAR(scaled[i], expected, 1e-6 * f) << i;
-  }
-  EXPECT_GT(bands[0] * bands[1] * bands[2], 0) << "every band must be met";
-}
-
-TEST(Rope, Llama3WithoutMiddleBand) {
-  RopeConfig config;
-  config.kind = RopeConfig::Kind::kLlama3;
-  config.theta = 10000.0;
-  config.factor = 8.0;
-  config.low_freq_factor = config.high_freq_factor = 1.0;
-  // The wavelength of frequency 1 lies on the border itself.
-  config.original_max_positions = static_cast<double>(static_cast<float>(2 * M_PI));
-  for (const double frequency : frequencies(config, 16)) EXPECT_TRUE(std::isfinite(frequency));
-}
-
-TEST(Rope, RotatesHalves) {
-  RopeConfig config;
-  const RopeTable table = make_rope(config, 4, 3, at::kDouble, at::kCPU);
-  const at::Tensor x = numbers({1, 1, 3, 4}, 3).to(at::kDouble);
-  const at::Tensor y = apply_rope(x, table);
-  for (int64_t t = 0; t < 3; ++t) {
-    for (int64_t i = 0; i < 2; ++i) {
-      const double angle = static_cast<double>(t) * std::pow(10000.0, -static_cast<double>(i) / 2);
-      const double a = x[0][0][t][i].item<double>();
-      const double b = x[0][0][t][i + 2].item<double>();
-      EXPECT_NEAR(y[0][0][t][i].item<double>(), a * std::cos(angle) - b * std::sin(angle), 1e-6);
-      EXPECT_NEAR(y[0][0][t][i + 2].item<double>(), b * std::cos(angle) + a * std::sin(angle),
-                  1e-6);
-    }
-  }
-}
-
-TEST(ReadRope, BothSpellings) {
-  const Json scaling{{"rope_type", "llama3"},
-                     {"factor", 32.0},
-                     {"low_freq_factor", 1},
-                     {"high_freq_factor", 4.0},
-                     {"original_max_position_embeddings", 8192}};
-  const RopeConfig old = read_rope({{"rope_theta", 5e5}, {"rope_scaling", scaling}}, "c");
-  Json parameters = scaling;
-  parameters["rope_theta"] = 5e5;
-  const RopeConfig v5 = read_rope({{"rope_parameters", parameters}}, "c");
-  for (const RopeConfig& rope : {old, v5}) {
-    EXPECT_EQ(rope.kind, RopeConfig::Kind::kLlama3);
-    EXPECT_EQ(rope.theta, 5e5);
-    EXPECT_EQ(rope.factor, 32.0);
-    EXPECT_EQ(rope.high_freq_factor, 4.0);
-    EXPECT_EQ(rope.original_max_positions, 8192.0);
-  }
-  EXPECT_EQ(read_rope({{"rope_scaling", {{"type", "linear"}, {"factor", 2}}}}, "c").kind,
-            RopeConfig::Kind::kLinear);
-  EXPECT_EQ(read_rope({{"rope_scaling", nullptr}}, "c").kind, RopeConfig::Kind::kDefault);
-}
-
-TEST(ReadRope, Errors) {
-  const auto expect = [](const Json& config, const std::string& part) {
-    expect_error<InputError>([&] { read_rope(config, "config.json"); }, part);
+TEST(Norm, Kinds) {
+  const at::Tensor x = numbers({3, 8}, 1);
+  StageWeights weights;
+  weights.set("n.weight", numbers({8}, 2));
+  weights.set("n.bias", numbers({8}, 3));
+  const at::Tensor plain = x * at::rsqrt(x.pow(2).mean(-1, true) + 1e-2);
+  const at::Tensor& w = weights.at("n.weight");
+  const auto norm = [&](NormKind kind) {
+    return Norm{kind, 1e-2, "n.weight", kind == NormKind::kLayer ? "n.bias" : ""}(x, weights);
   };
-  expect({{"rope_scaling", 3}}, "config.json: 'rope_scaling' must be an object");
-  expect({{"rope_theta", "big"}}, "'rope_theta' must be a number");
-  expect({{"rope_theta", -1}}, "'rope_theta' must be positive");
-  expect({{"rope_scaling", {{"type", "yarn"}}}}, "rope type 'yarn' is not supported");
-  expect({{"rope_scaling", {{"type", "linear"}}}}, "'factor' is missing");
-  expect({{"rope_scaling", {{"rope_type", 5}}}}, "'rope_type' must be a string");
-  expect({{"rope_parameters", {{"rope_type", "llama3"}, {"factor", 0}}}},
-         "'factor' must be positive");
+  EXPECT_LE(relative_error(norm(NormKind::kRms), plain * w), 1e-6);
+  EXPECT_LE(relative_error(norm(NormKind::kRmsWide), plain * w), 1e-6);
+  EXPECT_LE(relative_error(norm(NormKind::kRmsPlusOne), plain * (1.0 + w)), 1e-6);
+  const at::Tensor centered = x - x.mean(-1, true);
+  const at::Tensor layer = centered / at::sqrt(centered.pow(2).mean(-1, true) + 1e-2);
+  EXPECT_LE(relative_error(norm(NormKind::kLayer), layer * w + weights.at("n.bias")), 1e-6);
+  EXPECT_TRUE(at::equal(Norm{}(x, weights), x)) << "no norm";
+}
+
+TEST(Norm, RoundsOnceOrTwice) {
+  const at::Tensor x = numbers({64, 32}, 1).to(at::kBFloat16);
+  StageWeights weights;
+  weights.set("w", numbers({32}, 2).to(at::kBFloat16));
+  const at::Tensor wide = x.to(at::kFloat);
+  const at::Tensor plain = wide * at::rsqrt(wide.pow(2).mean(-1, true) + 1e-5);
+  const Norm once{NormKind::kRmsWide, 1e-5, "w"};
+  const Norm twice{NormKind::kRms, 1e-5, "w"};
+  const at::Tensor rounded = (plain * weights.at("w").to(at::kFloat)).to(at::kBFloat16);
+  EXPECT_TRUE(at::equal(once(x, weights), rounded));
+  EXPECT_TRUE(at::equal(twice(x, weights), weights.at("w") * plain.to(at::kBFloat16)));
+  EXPECT_FALSE(at::equal(once(x, weights), twice(x, weights)));
+}
+
+// Every pair of query and key by the words of AttentionReach.
+at::Tensor plain_mask(const BatchContext& batch, const AttentionReach& reach) {
+  const auto rows = static_cast<int64_t>(batch.tokens.size());
+  at::Tensor mask = at::zeros({rows, 1, batch.length, batch.length}, at::kBool);
+  for (int64_t b = 0; b < rows; ++b) {
+    const TokenRange& real = batch.tokens[static_cast<size_t>(b)];
+    for (int64_t q = real.begin; q < batch.length; ++q) {
+      for (int64_t k = real.begin; k <= q && k < real.end; ++k) {
+        const bool near = reach.window == 0 || k > q - reach.window;
+        const bool together =
+            reach.chunk == 0 || (q - real.begin) / reach.chunk == (k - real.begin) / reach.chunk;
+        mask[b][0][q][k].fill_(near && together);
+      }
+    }
+  }
+  return mask;
+}
+
+TEST(AttentionMask, WindowsAndChunks) {
+  const BatchContext padded{{{3, 11}, {0, 11}, {0, 9}}, 11, true};
+  const BatchContext whole{{{0, 11}, {0, 11}}, 11, false};
+  for (const AttentionReach& reach :
+       {AttentionReach{}, {1, 0}, {4, 0}, {0, 4}, {0, 1}, {3, 5}, {11, 0}, {0, 11}, {10, 10}}) {
+    EXPECT_TRUE(at::equal(attention_mask(padded, at::kCPU, reach), plain_mask(padded, reach)))
+        << reach.window << " " << reach.chunk;
+    const at::Tensor mask = attention_mask(whole, at::kCPU, reach);
+    const bool plain = reach.window % 11 == 0 && reach.chunk % 11 == 0;
+    ASSERT_EQ(mask.defined(), !plain) << "no mask where causal attention does";
+    if (plain) continue;
+    EXPECT_EQ(mask.size(0), 1) << "one for all rows";
+    EXPECT_TRUE(at::equal(mask.expand({2, 1, 11, 11}), plain_mask(whole, reach)));
+  }
 }
 
 // Softmax attention written out, one number after the other.
@@ -185,6 +134,30 @@ TEST(Attention, GroupedQueriesAndPaddingEqualThePlainOne) {
   ours[1].slice(1, 4).zero_();
   EXPECT_LE(relative_error(ours, plain_attention(q, k, v, padded, 0.7)), 1e-6);
   EXPECT_EQ(out[0].slice(1, 0, 2).abs().max().item<double>(), 0.0) << "padding sees nothing";
+}
+
+TEST(Attention, SinksTakeTheirShare) {
+  const at::Tensor q = numbers({2, 4, 5, 6}, 1);
+  const at::Tensor k = numbers({2, 2, 5, 6}, 2);
+  const at::Tensor v = numbers({2, 2, 5, 6}, 3);
+  const at::Tensor sinks = 3.0 * numbers({4}, 4);
+  const BatchContext padded{{{2, 5}, {0, 5}}, 5, true};
+  const BatchContext whole{{{0, 5}, {0, 5}}, 5, false};
+  for (const BatchContext& batch : {whole, padded}) {
+    const at::Tensor mask = attention_mask(batch, at::kCPU, {3, 0});
+    const at::Tensor scores = at::matmul(q, k.repeat_interleave(2, 1).transpose(2, 3)) * 0.7;
+    const at::Tensor all = at::cat({scores.masked_fill(mask.logical_not(), -INFINITY),
+                                    sinks.view({1, 4, 1, 1}).expand({2, 4, 5, 1})},
+                                   -1);
+    const at::Tensor shares = at::softmax(all, -1).slice(-1, 0, 5);
+    const at::Tensor expected = at::matmul(shares, v.repeat_interleave(2, 1));
+    EXPECT_LE(relative_error(attention_with_sinks(q, k, v, mask, 0.7, sinks), expected), 1e-6);
+  }
+  const at::Tensor far = at::full({4}, -1e4);
+  EXPECT_LE(
+      relative_error(attention_with_sinks(q, k, v, {}, 0.7, far), attention(q, k, v, {}, 0.7)),
+      1e-6)
+      << "causal without a mask";
 }
 
 }  // namespace

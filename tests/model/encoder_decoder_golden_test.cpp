@@ -6,6 +6,7 @@
 
 #include "core/log.h"
 #include "model/family.h"
+#include "model/source_layout.h"
 #include "tests/core/temporary_folder.h"
 #include "tests/model/tiny_checkpoint.h"
 
@@ -30,7 +31,7 @@ class EncoderDecoderGolden : public testing::TestWithParam<std::tuple<std::strin
     fs::copy_file(source / "model.safetensors", folder_.path() / "model.safetensors");
     checkpoint_.emplace(folder_.path());
     model_ = make_model(*checkpoint_);
-    check_tensors(*checkpoint_, *model_);
+    SourceLayout(*checkpoint_, *model_);
     const SafetensorsFile golden(source / "golden.safetensors");
     for (const auto& [name, info] : golden.tensors()) golden_[name] = tensor_of(golden, name);
   }

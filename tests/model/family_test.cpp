@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "model/source_layout.h"
 #include "tests/core/temporary_folder.h"
 #include "tests/model/tiny_checkpoint.h"
 
@@ -46,19 +47,23 @@ TEST_F(FamilyTest, Dtypes) {
   EXPECT_EQ(model_dtype(checkpoint(config)), DType::kF32);
   config["torch_dtype"] = "auto";
   EXPECT_EQ(model_dtype(checkpoint(config)), DType::kBF16) << "of the first tensor";
+  config.erase("torch_dtype");
+  config["text_config"] = {{"torch_dtype", "float16"}};
+  EXPECT_EQ(model_dtype(checkpoint(config)), DType::kF16) << "of the text tower";
+  config.erase("text_config");
   expect_error<InputError>([&] { model_dtype(checkpoint(with("dtype", "int8"))); },
                            "dtype 'int8' is not supported");
   expect_error<InputError>([&] { model_dtype(checkpoint(with("dtype", 16))); },
                            "'dtype' must be a string");
   tensors_ = {{"x", at::zeros({4}, at::kByte)}};
-  config.erase("torch_dtype");
   expect_error<InputError>([&] { model_dtype(checkpoint(config)); }, "no floating tensor");
 }
 
 TEST_F(FamilyTest, TensorsThatDoNotFit) {
   const auto check = [&] {
     const Checkpoint source = checkpoint(tiny_config());
-    check_tensors(source, *make_model(source));
+    const auto model = make_model(source);
+    SourceLayout(source, *model);
   };
   check();
   const Tensors good = tensors_;

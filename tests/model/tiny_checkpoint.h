@@ -85,7 +85,8 @@ inline std::unique_ptr<Model> tiny_model(const Json& config) {
   return llama_family().make({config, "config.json", {}});
 }
 
-// Every tensor that the model needs: matrices with entries of about 0.3, norms around 1.
+// Every tensor that the model needs, under its name on disk: matrices with entries of about 0.3,
+// norms around 1.
 inline Tensors tiny_tensors(const Model& model, at::ScalarType dtype = at::kBFloat16) {
   Tensors tensors;
   uint64_t seed = 1;
@@ -93,7 +94,19 @@ inline Tensors tiny_tensors(const Model& model, at::ScalarType dtype = at::kBFlo
     for (const TensorNeed& need : stage.tensors) {
       const at::Tensor values = numbers(need.shape, seed++);
       const bool norm = need.name.find("norm") != std::string::npos;
-      tensors[need.name] = (norm ? 1.0 + 0.2 * values : 0.3 * values).to(dtype);
+      const at::Tensor tensor = (norm ? 1.0 + 0.2 * values : 0.3 * values).to(dtype);
+      if (need.stacked.tensor.empty()) {
+        tensors[need.name] = tensor;
+        continue;
+      }
+      const at::Tensor slice = need.stacked.input_major ? tensor.t() : tensor;
+      at::Tensor& stack = tensors[need.stacked.tensor];
+      if (!stack.defined()) {
+        std::vector<int64_t> shape = slice.sizes().vec();
+        shape.insert(shape.begin(), need.stacked.count);
+        stack = at::zeros(shape, dtype);
+      }
+      stack[need.stacked.index].copy_(slice);
     }
   }
   return tensors;
@@ -104,29 +117,61 @@ inline void write_checkpoint(const fs::path& folder, const Json& config, const T
   write_tensors(folder / "model.safetensors", tensors);
 }
 
+inline at::Tensor tensor_of(const Checkpoint& checkpoint, const TensorNeed& need) {
+  if (need.stacked.tensor.empty()) return tensor_of(checkpoint, need.name);
+  const at::Tensor slice = tensor_of(checkpoint, need.stacked.tensor)[need.stacked.index];
+  return need.stacked.input_major ? slice.t().contiguous() : slice.clone();
+}
+
+// What a part of a stage reads and nothing else.
 inline StageWeights weights_of_stage(const Checkpoint& checkpoint, const StageSpec& stage,
-                                     at::ScalarType dtype) {
+                                     at::ScalarType dtype, const StagePart& part = {}) {
   StageWeights weights;
   for (const TensorNeed& need : stage.tensors) {
-    weights.set(need.name, tensor_of(checkpoint, need.name).to(dtype));
+    const bool here = need.expert < 0
+                          ? part.first
+                          : need.expert >= part.expert_begin && need.expert < part.expert_end;
+    if (!here) continue;
+    const at::Tensor tensor = tensor_of(checkpoint, need);
+    weights.set(need.name, need.keeps_dtype ? tensor : tensor.to(dtype));
   }
   return weights;
+}
+
+// The parts of a stage whose experts are taken `group` at a time; 0: all at once.
+inline std::vector<StagePart> parts_of(const StageSpec& stage, int64_t group) {
+  if (group == 0 || stage.experts == 0) return {{}};
+  std::vector<StagePart> parts;
+  for (int64_t begin = 0; begin < stage.experts; begin += group) {
+    parts.push_back({begin == 0, begin + group >= stage.experts, begin, begin + group});
+  }
+  return parts;
 }
 
 // Outputs of all stages for one batch.
 inline std::vector<at::Tensor> run_stages(const Checkpoint& checkpoint, Model& model,
                                           const at::Tensor& ids_BT, const BatchContext& batch,
-                                          at::ScalarType dtype) {
+                                          at::ScalarType dtype, LinearRunner& runner,
+                                          int64_t expert_group = 0) {
   model.prepare(batch.length, dtype, at::kCPU);
-  PlainRunner runner;
   std::vector<at::Tensor> outputs;
   States states{ids_BT, {}};
   for (size_t s = 0; s < model.stages().size(); ++s) {
-    states = model.forward(s, {}, weights_of_stage(checkpoint, model.stages()[s], dtype),
-                           std::move(states), batch, runner);
+    const StageSpec& stage = model.stages()[s];
+    for (const StagePart& part : parts_of(stage, expert_group)) {
+      states = model.forward(s, part, weights_of_stage(checkpoint, stage, dtype, part),
+                             std::move(states), batch, runner);
+    }
     outputs.push_back(states.x);
   }
   return outputs;
+}
+
+inline std::vector<at::Tensor> run_stages(const Checkpoint& checkpoint, Model& model,
+                                          const at::Tensor& ids_BT, const BatchContext& batch,
+                                          at::ScalarType dtype) {
+  PlainRunner runner;
+  return run_stages(checkpoint, model, ids_BT, batch, dtype, runner);
 }
 
 // max|a - b| / max|b|

@@ -3,7 +3,6 @@
 
 #include "calibrate/algorithm.h"
 #include "calibrate/smoothing.h"
-#include "dist/reductions.h"
 #include "formats/tensor_bridge.h"
 
 namespace halftone {
@@ -28,10 +27,6 @@ void apply(const StageRun& run, const AlgorithmSpec& spec, const Choices& /*choi
     if (run.format(i).smoothing != Smoothing::kSmoothQuant) continue;
     LinearSolution& linear = solution.linears[i];
     const at::Tensor& act = run.statistics.channel_amax[i];
-    if (run.statistics.input_amax[i] == MaxBucket::kAbsent) {
-      leave_unsmoothed(run, i, "no token reached it", linear);
-      continue;
-    }
     smooth(run, i, scale_of(run.weight(i), act, alpha), linear);
   }
 }

@@ -38,12 +38,14 @@ class Evaluation {
         batches_(batches),
         cluster_(cluster),
         dtype_(dtype),
-        pass_(model, batches, cluster) {}
+        pass_(model, batches, {dtype}, cluster) {}
 
-  void run_stage(size_t s, const LoadedStage& loaded, std::vector<Sum>& sums) {
+  void run_step(const LoadStep& step, const LoadedStage& loaded, std::vector<Sum>& sums) {
+    const size_t s = step.stage;
     const StageWeights weights = source_.weights(s, loaded, dtype_, cluster_.pool);
     if (model_.stages()[s].kind != StageKind::kHead) {
-      pass_.forward(s, weights, [&](int64_t /*batch*/) { return source_.make_runner(s); });
+      pass_.forward(s, step.part, weights,
+                    [&](int64_t /*batch*/) { return source_.make_runner(s); });
       return;
     }
     pass_.for_each_batch([&](int64_t batch, size_t position) {
@@ -57,7 +59,7 @@ class Evaluation {
   Sum score(size_t head, const StageWeights& weights, int64_t batch, size_t position) const {
     const std::unique_ptr<LinearRunner> runner = source_.make_runner(head);
     const BatchContext& context = pass_.context(batch);
-    const at::Tensor& hidden_BTH = pass_.hidden(position);
+    const at::Tensor& hidden_BTH = pass_.states(position).x;
     const int64_t piece = std::max<int64_t>(1, kLogitBytes / (4 * model_.vocabulary()));
     Sum sum;
     for (size_t row = 0; row < context.tokens.size(); ++row) {
@@ -68,7 +70,8 @@ class Evaluation {
         const at::Tensor x_BTH =
             hidden_BTH.slice(0, static_cast<int64_t>(row), static_cast<int64_t>(row) + 1)
                 .slice(1, begin, end);
-        const at::Tensor logits = model_.forward(head, weights, x_BTH, context, *runner);
+        const at::Tensor logits =
+            model_.forward(head, {}, weights, {x_BTH, {}}, context, *runner).x;
         sum.nll += nll_of(logits[0], targets.slice(0, begin + 1, end + 1));
         sum.tokens += end - begin;
       }
@@ -128,20 +131,23 @@ Perplexity evaluate_perplexity(const Checkpoint& checkpoint, Model& model, Weigh
   int64_t longest = 1;
   for (const Batch& batch : batches) longest = std::max(longest, batch.length);
   model.prepare(longest, dtype, cluster.device);
-  StageLoader loader(checkpoint, source.names(), cluster);
+  StageLoader loader(checkpoint, plan_loads(source.tensors(), options.stage_limit), cluster);
   Evaluation evaluation(model, source, batches, cluster, dtype);
   std::vector<Sum> sums(batches.size());
   const auto stages = static_cast<int64_t>(model.stages().size());
   Progress progress("perplexity", stages, options.show_progress && cluster.world.rank() == 0);
-  for (size_t s = 0; s < model.stages().size(); ++s) {
+  for (size_t s = 0; s < model.stages().size();) {
+    const LoadStep step = loader.step();
     try {
-      evaluation.run_stage(s, loader.next(), sums);
+      evaluation.run_step(step, loader.next(), sums);
     } catch (Error& error) {
       error.set_phase("evaluate " + model.stages()[s].name);
       throw;
     }
     release_free_memory();
+    if (!step.part.last) continue;
     progress.step(static_cast<int64_t>(s) + 1, model.stages()[s].name, loader.bytes_read());
+    ++s;
   }
   return reduce(sums, evaluation.pass().mine(), cluster.control);
 }

@@ -14,6 +14,7 @@ struct Perplexity {
 
 struct PerplexityOptions {
   DType compute_dtype = DType::kBF16;
+  int64_t stage_limit = INT64_MAX;  // plan_loads
   bool show_progress = true;
 };
 
