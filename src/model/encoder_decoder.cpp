@@ -2,7 +2,7 @@
 
 #include <ATen/ATen.h>
 
-#include <limits>
+#include <algorithm>
 
 #include "core/error.h"
 #include "core/log.h"

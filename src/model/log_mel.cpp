@@ -32,9 +32,7 @@ double hertz_of_mel(double mel) {
   return kBendHertz * std::exp(kLogStep * (mel - kBendMel));
 }
 
-void read_preprocessor(const fs::path& path, LogMelOptions& options) {
-  const std::string source = path.string();
-  const Json json = read_json_file(path);
+void read_preprocessor(const Json& json, const std::string& source, LogMelOptions& options) {
   const int64_t mel_bins = read_size_or(json, "feature_size", options.mel_bins, source);
   if (mel_bins != options.mel_bins) {
     throw InputError(concat(source, ": feature_size (", mel_bins,
@@ -62,7 +60,16 @@ LogMelOptions log_mel_options(const Checkpoint& checkpoint) {
   options.mel_bins = read_size_or(checkpoint.config(), "num_mel_bins", 80, source);
   options.frames = 2 * read_size_or(checkpoint.config(), "max_source_positions", 1500, source);
   const fs::path preprocessor = checkpoint.directory() / "preprocessor_config.json";
-  if (fs::exists(preprocessor)) read_preprocessor(preprocessor, options);
+  const fs::path processor = checkpoint.directory() / "processor_config.json";
+  if (fs::exists(preprocessor)) {
+    read_preprocessor(read_json_file(preprocessor), preprocessor.string(), options);
+  } else if (fs::exists(processor)) {
+    const Json json = read_json_file(processor);
+    const auto extractor = json.find("feature_extractor");
+    if (extractor != json.end() && extractor->is_object()) {
+      read_preprocessor(*extractor, concat(processor.string(), ": feature_extractor"), options);
+    }
+  }
   return options;
 }
 

@@ -21,7 +21,8 @@ struct LogMelOptions {
 };
 
 // From config.json (num_mel_bins, max_source_positions: the frames are what the encoder reads) and
-// preprocessor_config.json, where there is one. InputError when they contradict each other.
+// preprocessor_config.json, where there is one, or "feature_extractor" of processor_config.json, as
+// transformers 5 writes it. InputError when they contradict each other.
 LogMelOptions log_mel_options(const Checkpoint& checkpoint);
 
 // The triangular filters [fft_size / 2 + 1, mel_bins] from 0 to 8000 Hz on Slaney's mel scale, each

@@ -116,6 +116,8 @@ TEST_F(SpeechTest, OptionsOfACheckpoint) {
   EXPECT_EQ(options.mel_bins, 20);
   EXPECT_EQ(options.frames, 64);
   EXPECT_EQ(options.samples(), 10240);
+  folder_.write("processor_config.json", R"({"feature_extractor": {"hop_length": 100}})");
+  EXPECT_EQ(log_mel_options(checkpoint(Json::object())).hop, 100);
   EXPECT_EQ(log_mel_options(checkpoint(Json::object(), R"({"hop_length": 80, "n_fft": 200,
                                                "sampling_rate": 8000})"))
                 .hop,
