@@ -1,6 +1,7 @@
 #include <cstdio>
 
 #include "app/commands.h"
+#include "app/data.h"
 #include "app/quantize_run.h"
 #include "app/run_setup.h"
 #include "core/error.h"

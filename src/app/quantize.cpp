@@ -2,6 +2,7 @@
 #include <optional>
 
 #include "app/commands.h"
+#include "app/data.h"
 #include "app/quantize_run.h"
 #include "app/run_setup.h"
 #include "core/error.h"
@@ -107,11 +108,11 @@ void run(const Options& options, const World* world) {
   std::string data = "none";
   if (needs_forward(*model, targets)) {
     LoadedData loaded = load_data(options, data_request(options, "calib"), checkpoint, *model);
-    data = fingerprint(loaded.dataset);
+    data = loaded.fingerprint;
     batches = std::move(loaded.batches);
     if (speaks) {
-      log_info(loaded.dataset.samples.size(), " samples in ", batches.size(), " batches on ",
-               world->size(), world->size() == 1 ? " rank" : " ranks");
+      log_info(loaded.samples, " samples in ", batches.size(), " batches on ", world->size(),
+               world->size() == 1 ? " rank" : " ranks");
     }
   } else if (speaks) {
     log_info("no format asks for activations: the calibration data is not read");

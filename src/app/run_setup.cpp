@@ -8,43 +8,16 @@
 #include <thread>
 
 #include "app/cuda_library.h"
-#include "core/embedded.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "core/memory.h"
 #include "dist/agreement.h"
-#include "model/encoder_data.h"
 
 namespace halftone {
 namespace {
 
-constexpr const char* kCalibrationText = "text/calib_selfwritten.jsonl";
-constexpr const char* kEvaluationText = "text/eval_selfwritten.jsonl";
-// Batches of about this many positions keep activations small and matrix products large.
-constexpr int64_t kAutoPositions = 16384;
-constexpr int64_t kAutoRows = 8;
 // Taking experts in groups reads them twice: not worth it below this.
 constexpr int64_t kSmallestStage = int64_t{256} << 20;
-
-int64_t batch_size(const Options& options, const Dataset& dataset) {
-  const int64_t wanted = options.get_integer("batch-size");
-  if (wanted > 0) return wanted;
-  size_t longest = 1;
-  for (const Sample& sample : dataset.samples) {
-    longest = std::max({longest, sample.ids.size(), sample.decoder_ids.size()});
-  }
-  return std::clamp<int64_t>(kAutoPositions / static_cast<int64_t>(longest), 1, kAutoRows);
-}
-
-void check_lengths(const Dataset& dataset, const DataRequest& request, const Model& model) {
-  for (const Sample& sample : dataset.samples) {
-    const int64_t length = std::ssize(sample.output_ids());
-    if (length <= model.max_positions()) continue;
-    throw InputError(concat(sample.origin, ": ", length, " tokens, but the model has ",
-                            model.max_positions(), " positions: choose a smaller ", request.option,
-                            "-length"));
-  }
-}
 
 int thread_count(const Options& options, const World& world) {
   const int64_t wanted = options.get_integer("threads");
@@ -83,22 +56,6 @@ void add_run_options(Options& options) {
   options.flag("json", "print one JSON object to standard output and nothing else");
 }
 
-void add_calibration_options(Options& options) {
-  options.group("Calibration data");
-  options.paths("calib", "JSONL, text, or JSONL with input_ids; default: an embedded text");
-  options.integer("calib-samples", 512, 1, 100'000'000, "use the first N samples");
-  options.integer("calib-length", 512, 1, 10'000'000, "cut samples to N tokens");
-  options.text("text-field", "NAME", "text", "the field of a JSONL line that holds the text");
-  options.text("target-field", "NAME", "target",
-               "the field that holds the decoder's text, for models with an encoder");
-  options.integer_or_auto("batch-size", 1, 65536, "samples per batch");
-  options.flag("count-padding", "count padded positions in statistics, as the reference does");
-  options.number("moe-calib-experts-ratio", 0.0, 0.0, 1.0,
-                 "let every token feed this share of a layer's experts, 1: all; 0: its own");
-  options.integer("expert-min-tokens", 1, 0, INT64_MAX,
-                  "an expert with fewer tokens falls back to its peers");
-}
-
 void add_family_option(Options& options) {
   options.text("family", "NAME", "",
                "take the model for one of this family whatever its architecture is called");
@@ -133,52 +90,6 @@ DType compute_dtype(const Options& options, DType of_checkpoint) {
 
 Numerics numerics(const Options& options) {
   return options.get("numerics") == "cuda" ? Numerics::kCuda : Numerics::kCpu;
-}
-
-DataRequest data_request(const Options& options, const std::string& name) {
-  DataRequest request;
-  const bool calibrates = name == "calib";
-  const char* embedded = calibrates ? kCalibrationText : kEvaluationText;
-  request.side = calibrates ? PadSide::kLeft : PadSide::kRight;
-  request.common_length = calibrates;
-  request.files = options.get_paths(name);
-  request.embedded = embedded;
-  request.option = "--" + name;
-  request.options.text_field = options.get("text-field");
-  request.options.samples = options.get_integer(name + "-samples");
-  request.options.max_length = options.get_integer(name + "-length");
-  return request;
-}
-
-LoadedData load_data(const Options& options, const DataRequest& request,
-                     const Checkpoint& checkpoint, const Model& model) {
-  const fs::path& folder = checkpoint.directory();
-  const std::unique_ptr<Tokenizer> tokenizer =
-      has_tokenizer(folder) ? load_tokenizer(folder) : nullptr;
-  DatasetOptions dataset_options = request.options;
-  dataset_options.vocabulary = model.vocabulary();
-  dataset_options.decoder = decoder_options(checkpoint, model);
-  if (dataset_options.decoder) dataset_options.decoder->target_field = options.get("target-field");
-  LoadedData data;
-  if (request.files.empty()) {
-    if (model.hears_sound()) {
-      throw UsageError(concat(
-          "this model hears sound: give WAV files, or JSONL with 'audio', with ", request.option));
-    }
-    data.dataset = parse_jsonl_dataset(embedded_file(request.embedded), "the embedded text",
-                                       tokenizer.get(), dataset_options);
-  } else {
-    data.dataset = load_dataset({request.files.begin(), request.files.end()}, tokenizer.get(),
-                                dataset_options);
-  }
-  check_lengths(data.dataset, request, model);
-  if (data.dataset.dropped > 0) log_warn(data.dataset.dropped, " empty samples were left out");
-  const TokenId pad_id = tokenizer == nullptr ? 0 : tokenizer->pad_id();
-  data.batches =
-      make_batches(data.dataset.samples, batch_size(options, data.dataset),
-                   pad_id < model.vocabulary() ? pad_id : 0, request.side, request.common_length);
-  add_features(data.batches, checkpoint);
-  return data;
 }
 
 void print_json(const Json& json) {

@@ -8,8 +8,6 @@
 #include "dist/communicator.h"
 #include "dist/world.h"
 #include "engine/cluster.h"
-#include "model/model.h"
-#include "text/batches.h"
 
 namespace halftone {
 
@@ -17,9 +15,6 @@ namespace halftone {
 
 // --threads, --device, --dtype, --numerics, --residency, --seed, --json
 void add_run_options(Options& options);
-// --calib ... --batch-size: the calibration data.
-void add_calibration_options(Options& options);
-
 // Communicators, threads and the device of this process, for the length of a run. Checks that all
 // ranks were given the same options.
 class RunSetup {
@@ -44,28 +39,6 @@ int64_t stage_limit(const Options& options, const World& world);
 // --dtype: the checkpoint's own with auto.
 DType compute_dtype(const Options& options, DType of_checkpoint);
 Numerics numerics(const Options& options);
-
-// A source of samples: files, or an embedded text when there are none.
-struct DataRequest {
-  std::vector<std::string> files;
-  std::string embedded;  // "text/calib_selfwritten.jsonl"
-  std::string option;    // "--calib", for messages
-  DatasetOptions options;
-  PadSide side = PadSide::kLeft;
-  bool common_length = true;  // make_batches
-};
-// What --calib or --data, with their -samples and -length, --text-field and --target-field ask for.
-DataRequest data_request(const Options& options, const std::string& name);
-
-struct LoadedData {
-  Dataset dataset;
-  std::vector<Batch> batches;
-};
-// Reads, tokenizes and makes batches, what an encoder reads or hears included. --batch-size auto
-// depends on the data alone, so that every number of ranks makes the same batches. A sample longer
-// than the model's positions is an InputError naming it.
-LoadedData load_data(const Options& options, const DataRequest& request,
-                     const Checkpoint& checkpoint, const Model& model);
 
 // Prints one JSON object to standard output.
 void print_json(const Json& json);
