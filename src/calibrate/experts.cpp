@@ -27,6 +27,7 @@ std::map<std::string, std::vector<size_t>> experts_by_role(const StageRun& run) 
 }  // namespace
 
 void average_expert_scales(const StageRun& run, StageSolution& solution) {
+  if (!run.stage.averages_expert_scales) return;
   for (const auto& [role, members] : experts_by_role(run)) {
     const Smoothing smoothing = run.format(members.front()).smoothing;
     if (smoothing != Smoothing::kAwq && smoothing != Smoothing::kSvdQuant) continue;

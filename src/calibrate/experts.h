@@ -7,7 +7,8 @@ namespace halftone {
 // Mixtures of experts (formats-and-hf-export.md, 3.3.5 and 3.4): the runtime quantizes the inputs
 // of all experts of a layer alike.
 
-// The pre-quantization scale of each projection becomes its mean over all experts.
+// The pre-quantization scale of each projection becomes its mean over all experts, where the stage
+// asks for it.
 void average_expert_scales(const StageRun& run, StageSolution& solution);
 
 // The input amax of each projection becomes the largest over all experts; experts without a token

@@ -65,6 +65,7 @@ struct ExpertsSpec {
   bool router_bias = false;
   bool correction_bias = false;  // e_score_correction_bias, in the checkpoint's dtype
   bool weighs_input = false;     // the router's weight multiplies the expert's input
+  bool averages_scales = true;   // StageSpec::averages_expert_scales
   // Names of modules in the block.
   std::string router_name = "gate";
   std::string shared_name = "shared_expert";

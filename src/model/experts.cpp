@@ -45,7 +45,7 @@ Assignment assign(const at::Tensor& ids_TK, int64_t chosen, int64_t experts) {
 ExpertsBlock::ExpertsBlock(const DecoderSpec& model, const FeedForwardSpec& spec,
                            const std::string& name, StageBuilder& builder)
     : spec_(spec.experts), activation_(spec.activation) {
-  builder.experts(spec_.router.experts);
+  builder.experts(spec_.router.experts, spec_.averages_scales);
   router_ = concat(name, ".", spec_.router_name);
   builder.plain_module(router_);
   builder.tensor({router_ + ".weight", {spec_.router.experts, model.hidden}});
@@ -147,7 +147,7 @@ ExpertStates ExpertsBlock::begin(const StageCall& call, const at::Tensor& x_BTH,
     shared_BTH =
         at::linear(x_BTH, call.weights.at(shared_gate_ + ".weight")).sigmoid() * shared_BTH;
   }
-  states.residual_BTH = residual_BTH + shared_BTH;
+  states.shared_BTH = shared_BTH;
   return states;
 }
 
@@ -196,13 +196,15 @@ at::Tensor ExpertsBlock::gated(const at::Tensor& gate_up) const {
 
 at::Tensor ExpertsBlock::finish(const ExpertStates& states) {
   const at::Tensor& residual_BTH = states.residual_BTH;
-  if (!states.positions_T.defined()) {
-    return residual_BTH + states.sum_TH.view(residual_BTH.sizes());
+  at::Tensor sum_TH = states.sum_TH;
+  if (states.positions_T.defined()) {
+    const int64_t positions = residual_BTH.size(0) * residual_BTH.size(1);
+    sum_TH = at::zeros({positions, residual_BTH.size(2)}, sum_TH.options())
+                 .index_copy(0, states.positions_T, sum_TH);
   }
-  const at::Tensor all = at::zeros(
-      {residual_BTH.size(0) * residual_BTH.size(1), residual_BTH.size(2)}, states.sum_TH.options());
-  return residual_BTH +
-         all.index_copy(0, states.positions_T, states.sum_TH).view(residual_BTH.sizes());
+  const at::Tensor sum_BTH = sum_TH.view(residual_BTH.sizes());
+  // The order of transformers' additions, whose rounding shows in BF16.
+  return residual_BTH + (states.shared_BTH.defined() ? sum_BTH + states.shared_BTH : sum_BTH);
 }
 
 }  // namespace halftone

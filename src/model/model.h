@@ -39,6 +39,7 @@ struct ExpertStates {
   at::Tensor ids_TK;        // chosen experts (int64), and as many more as only observe
   at::Tensor weights_TK;    // 0 for those, unless weights multiply the experts' input
   at::Tensor residual_BTH;  // what the experts' sum is added to
+  at::Tensor shared_BTH;    // what a shared expert adds to it; undefined: none
   at::Tensor sum_TH;
 };
 

@@ -104,7 +104,10 @@ at::Tensor apply_rope(const at::Tensor& x_BHTD, const RopeTable& table, RopeLayo
   const at::Tensor odd = x_BHTD.slice(-1, 1, std::nullopt, 2);
   const at::Tensor cos = cos_TD.slice(1, 0, half);
   const at::Tensor sin = sin_TD.slice(1, 0, half);
-  return at::stack({even * cos - odd * sin, odd * cos + even * sin}, -1).flatten(-2);
+  const at::Tensor first = even * cos - odd * sin;
+  const at::Tensor second = odd * cos + even * sin;
+  if (layout == RopeLayout::kPairsToHalves) return at::cat({first, second}, -1);
+  return at::stack({first, second}, -1).flatten(-2);
 }
 
 void Rope::prepare(int64_t length, at::ScalarType dtype, at::Device device) {

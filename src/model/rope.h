@@ -30,8 +30,9 @@ struct RopeConfig {
   double partial = 1.0;          // share of a head's dimensions that rotate
 };
 
-// Which dimensions turn together: i with i + dim/2, or 2i with 2i + 1.
-enum class RopeLayout { kHalves, kPairs };
+// Which dimensions turn together: i with i + dim/2, or 2i with 2i + 1. Of the latter the result may
+// come back as halves, as DeepSeek's code leaves it: dot products then add in its order.
+enum class RopeLayout { kHalves, kPairs, kPairsToHalves };
 
 // What a family does without where config.json is silent.
 struct RopeDefaults {

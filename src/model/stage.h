@@ -34,6 +34,9 @@ struct StageSpec {
   // unquantized ones: embeddings, convolutions, routers.
   std::vector<std::string> plain_modules = {};
   int experts = 0;  // routed experts; 0: none
+  // Whether exporters give all experts of the layer the mean of their pre-quantization scales
+  // (formats-and-hf-export.md, 3.3.5).
+  bool averages_expert_scales = true;
 };
 
 // The tensors of one stage in the compute dtype, by name.

@@ -37,9 +37,10 @@ std::unique_ptr<Model> make(const ModelInput& input) {
   RopeSpec& rope = model.ropes.front();
   attention.scale = score_scale(rope.config, attention.head_dim);
   rope.dim = rotary_dim(rope.config, attention.rope_dim, config.source());
-  if (config.flag_or("rope_interleave", true)) rope.layout = RopeLayout::kPairs;
+  if (config.flag_or("rope_interleave", true)) rope.layout = RopeLayout::kPairsToHalves;
   expect_activation(config, "hidden_act", "silu");
   set_deepseek_feed_forward(config, model);
+  for (LayerSpec& layer : model.layers) layer.feed_forward.experts.averages_scales = false;
   for (LayerSpec& layer : model.layers) layer.attention = attention;
   return make_decoder(std::move(model), input);
 }
