@@ -140,7 +140,7 @@ ExpertStates ExpertsBlock::begin(const StageCall& call, const at::Tensor& x_BTH,
   states.ids_TK = routing.ids_TK;
   states.weights_TK = routing.weights_TK;
   states.residual_BTH = residual_BTH;
-  states.sum_TH = at::zeros_like(states.x_TH);
+  states.sum_TH = at::zeros_like(states.x_TH, at::kFloat);
   if (!shared_) return states;
   at::Tensor shared_BTH = shared_->run(call, x_BTH);
   if (!shared_gate_.empty()) {
@@ -169,7 +169,7 @@ void ExpertsBlock::run(const StageCall& call, int64_t begin, int64_t end,
     if (spec_.weighs_input) x_TH = (x_TH * weights_T1).to(x_TH.scalar_type());
     at::Tensor y_TH = expert(call, e, x_TH).slice(0, 0, chosen);
     if (chosen == 0) continue;
-    if (!spec_.weighs_input) y_TH = (y_TH * weights_T1.slice(0, 0, chosen)).to(x_TH.scalar_type());
+    if (!spec_.weighs_input) y_TH = y_TH * weights_T1.slice(0, 0, chosen);
     // Every row occurs once: no addition depends on an order.
     const at::Tensor own = rows.slice(0, 0, chosen);
     sum_TH.index_copy_(0, own, sum_TH.index_select(0, own) + y_TH);
@@ -196,14 +196,14 @@ at::Tensor ExpertsBlock::gated(const at::Tensor& gate_up) const {
 
 at::Tensor ExpertsBlock::finish(const ExpertStates& states) {
   const at::Tensor& residual_BTH = states.residual_BTH;
-  at::Tensor sum_TH = states.sum_TH;
+  at::Tensor sum_TH = states.sum_TH.to(residual_BTH.scalar_type());
   if (states.positions_T.defined()) {
     const int64_t positions = residual_BTH.size(0) * residual_BTH.size(1);
     sum_TH = at::zeros({positions, residual_BTH.size(2)}, sum_TH.options())
                  .index_copy(0, states.positions_T, sum_TH);
   }
   const at::Tensor sum_BTH = sum_TH.view(residual_BTH.sizes());
-  // The order of transformers' additions, whose rounding shows in BF16.
+  // In the order of transformers, since rounding shows in BF16.
   return residual_BTH + (states.shared_BTH.defined() ? sum_BTH + states.shared_BTH : sum_BTH);
 }
 

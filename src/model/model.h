@@ -40,7 +40,7 @@ struct ExpertStates {
   at::Tensor weights_TK;    // 0 for those, unless weights multiply the experts' input
   at::Tensor residual_BTH;  // what the experts' sum is added to
   at::Tensor shared_BTH;    // what a shared expert adds to it; undefined: none
-  at::Tensor sum_TH;
+  at::Tensor sum_TH;        // F32
 };
 
 // What a batch carries from stage to stage.
