@@ -9,6 +9,7 @@
 namespace halftone {
 namespace {
 
+// The last one needs stacked weights.
 constexpr std::array kMethods{"fp8", "compressed-tensors", "mxfp4"};
 
 const Json& null_json() {
@@ -45,6 +46,10 @@ const Json& source_quantization(const Checkpoint& checkpoint) {
   const auto& name = method->get_ref<const std::string&>();
   const bool known = std::find(kMethods.begin(), kMethods.end(), name) != kMethods.end();
   return known ? *found : null_json();
+}
+
+std::vector<std::string> source_methods(bool stacked_experts) {
+  return {kMethods.begin(), kMethods.end() - (stacked_experts ? 0 : 1)};
 }
 
 bool is_low_bit_source(const Checkpoint& checkpoint) {

@@ -25,6 +25,8 @@ struct SourceQuery {
 // Whether config.json's quantization_config describes weights that halftone dequantizes as it
 // loads: quant_method fp8, compressed-tensors or mxfp4.
 bool is_low_bit_source(const Checkpoint& checkpoint);
+// Those that can hold a model's weights: mxfp4 is read where experts are stacked alone.
+std::vector<std::string> source_methods(bool stacked_experts);
 // The configuration of such a source; null for others.
 const Json& source_quantization(const Checkpoint& checkpoint);
 

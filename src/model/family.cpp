@@ -28,16 +28,6 @@ std::string dtype_name(const Json& config, const std::string& source) {
   return json_member_or<std::string>(config, "torch_dtype", "", source);
 }
 
-const Family& family_named(const std::string& name) {
-  std::vector<std::string> known;
-  for (const Family& family : families()) {
-    if (family.name == name) return family;
-    known.push_back(family.name);
-  }
-  throw UsageError(concat("--family: unknown family '", name, "'", nearest_hint(name, known),
-                          "; halftone models lists them"));
-}
-
 }  // namespace
 
 const std::vector<Family>& families() {
@@ -51,6 +41,16 @@ const std::vector<Family>& families() {
   };
   // clang-format on
   return list;
+}
+
+const Family& family_named(const std::string& name) {
+  std::vector<std::string> known;
+  for (const Family& family : families()) {
+    if (family.name == name) return family;
+    known.push_back(family.name);
+  }
+  throw UsageError(concat("--family: unknown family '", name, "'", nearest_hint(name, known),
+                          "; halftone models lists them"));
 }
 
 const Family& family_of(const Checkpoint& checkpoint) {

@@ -78,11 +78,18 @@ std::unique_ptr<Model> make(const ModelInput& input) {
 }  // namespace
 
 Family gemma3_family() {
-  return {"gemma3",
-          {"Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"},
-          "Gemma 3 1B, 4B, 12B, 27B (text)",
-          make,
-          "gemma3"};
+  return {
+      "gemma3",
+      {"Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"},
+      "text; local and global layers, norms around each block",
+      {{"Gemma 3 1B", R"({"hidden_size": 1152, "intermediate_size": 6912, "num_attention_heads": 4,
+            "num_key_value_heads": 1, "vocab_size": 262144, "num_hidden_layers": 1,
+            "head_dim": 256})"},
+       {"Gemma 3 4B, 12B, 27B", R"({"text_config": {"hidden_size": 2560, "intermediate_size": 10240,
+            "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 262208,
+            "num_hidden_layers": 1, "head_dim": 256}})"}},
+      make,
+      "gemma3"};
 }
 
 }  // namespace halftone

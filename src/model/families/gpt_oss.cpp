@@ -62,7 +62,15 @@ std::unique_ptr<Model> make(const ModelInput& input) {
 }  // namespace
 
 Family gpt_oss_family() {
-  return {"gpt-oss", {"GptOssForCausalLM"}, "gpt-oss 20b, 120b", make, ""};
+  return {"gpt-oss",
+          {"GptOssForCausalLM"},
+          "attention sinks, stacked experts with biases",
+          {{"gpt-oss 20b, 120b",
+            R"({"hidden_size": 2880, "intermediate_size": 2880, "num_attention_heads": 64,
+            "num_key_value_heads": 8, "vocab_size": 201088, "num_hidden_layers": 1,
+            "head_dim": 64, "num_local_experts": 4, "num_experts_per_tok": 4})"}},
+          make,
+          ""};
 }
 
 }  // namespace halftone

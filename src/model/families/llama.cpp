@@ -24,11 +24,17 @@ std::unique_ptr<Model> make(const ModelInput& input) {
 }  // namespace
 
 Family llama_family() {
-  return {"llama",
-          {"LlamaForCausalLM"},
-          "Llama 2, 3, 3.1, 3.2, 3.3 and models of their shape",
-          make,
-          "llama"};
+  return {
+      "llama",
+      {"LlamaForCausalLM"},
+      "grouped-query attention, gated SiLU MLP",
+      {{"Llama 2", R"({"hidden_size": 4096, "intermediate_size": 11008, "num_attention_heads": 32,
+            "num_key_value_heads": 32, "vocab_size": 32000, "num_hidden_layers": 1})"},
+       {"Llama 3, 3.1, 3.2, 3.3",
+        R"({"hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32,
+            "num_key_value_heads": 8, "vocab_size": 128256, "num_hidden_layers": 1})"}},
+      make,
+      "llama"};
 }
 
 }  // namespace halftone

@@ -92,7 +92,16 @@ std::unique_ptr<Model> make(const ModelInput& input) {
 Family llama4_family() {
   return {"llama4",
           {"Llama4ForConditionalGeneration", "Llama4ForCausalLM"},
-          "Llama 4 Scout, Maverick (text)",
+          "text; chunked attention, stacked experts beside a shared one",
+          {{"Llama 4 Scout", R"({"text_config": {"hidden_size": 5120, "intermediate_size": 8192,
+            "num_attention_heads": 40, "num_key_value_heads": 8, "vocab_size": 202048,
+            "num_hidden_layers": 1, "head_dim": 128, "num_local_experts": 4,
+            "num_experts_per_tok": 1}})"},
+           {"Llama 4 Maverick", R"({"text_config": {"hidden_size": 5120, "intermediate_size": 8192,
+            "num_attention_heads": 40, "num_key_value_heads": 8, "vocab_size": 202048,
+            "num_hidden_layers": 2, "head_dim": 128, "intermediate_size_mlp": 16384,
+            "interleave_moe_layer_step": 2, "num_local_experts": 4,
+            "num_experts_per_tok": 1}})"}},
           make,
           ""};
 }

@@ -18,7 +18,15 @@ std::unique_ptr<Model> make(const ModelInput& input) {
 }  // namespace
 
 Family mistral_family() {
-  return {"mistral", {"MistralForCausalLM"}, "Mistral 7B, Nemo, Large, Small", make, "llama"};
+  return {"mistral",
+          {"MistralForCausalLM"},
+          "Llama with a sliding window",
+          {{"Mistral 7B, Nemo, Small, Large",
+            R"({"hidden_size": 5120, "intermediate_size": 14336, "num_attention_heads": 32,
+            "num_key_value_heads": 8, "vocab_size": 131072, "num_hidden_layers": 1,
+            "head_dim": 128})"}},
+          make,
+          "llama"};
 }
 
 }  // namespace halftone

@@ -27,7 +27,15 @@ std::unique_ptr<Model> make(const ModelInput& input) {
 }  // namespace
 
 Family mixtral_family() {
-  return {"mixtral", {"MixtralForCausalLM"}, "Mixtral 8x7B, 8x22B", make, "llama"};
+  return {"mixtral",
+          {"MixtralForCausalLM"},
+          "Llama with experts",
+          {{"Mixtral 8x7B, 8x22B",
+            R"({"hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32,
+            "num_key_value_heads": 8, "vocab_size": 32000, "num_hidden_layers": 1,
+            "num_local_experts": 4, "num_experts_per_tok": 2})"}},
+          make,
+          "llama"};
 }
 
 }  // namespace halftone

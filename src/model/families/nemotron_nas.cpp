@@ -73,7 +73,19 @@ std::unique_ptr<Model> make(const ModelInput& input) {
 Family nemotron_nas_family() {
   return {"nemotron-nas",
           {"DeciLMForCausalLM"},
-          "Llama-Nemotron Super 49B, 51B, Ultra 253B",
+          "Llama with blocks that differ by layer",
+          {{"Llama-Nemotron Super 49B, 51B",
+            R"({"hidden_size": 8192, "num_attention_heads": 64, "vocab_size": 128256,
+            "num_hidden_layers": 2,
+            "block_configs": [{"attention": {"n_heads_in_group": 8},
+            "ffn": {"ffn_mult": 5.25}}, {"attention": {"no_op": true},
+            "ffn": {"ffn_mult": 1.3125}}]})"},
+           {"Llama-Nemotron Ultra 253B",
+            R"({"hidden_size": 16384, "num_attention_heads": 128, "vocab_size": 128256,
+            "num_hidden_layers": 2,
+            "block_configs": [{"attention": {"n_heads_in_group": 16},
+            "ffn": {"ffn_mult": 4.875}}, {"attention": {"no_op": true},
+            "ffn": {"ffn_mult": 2.4375}}]})"}},
           make,
           "deci"};
 }

@@ -26,7 +26,20 @@ std::unique_ptr<Model> make(const ModelInput& input) {
 }  // namespace
 
 Family phi3_family() {
-  return {"phi3", {"Phi3ForCausalLM"}, "Phi-3, Phi-3.5-mini, Phi-4, Phi-4-mini", make, "phi3"};
+  return {
+      "phi3",
+      {"Phi3ForCausalLM"},
+      "Llama with fused projections and longrope",
+      {{"Phi-3-mini, Phi-3.5-mini",
+        R"({"hidden_size": 3072, "intermediate_size": 8192, "num_attention_heads": 32,
+            "num_key_value_heads": 32, "vocab_size": 32064, "num_hidden_layers": 1})"},
+       {"Phi-4", R"({"hidden_size": 5120, "intermediate_size": 17920, "num_attention_heads": 40,
+            "num_key_value_heads": 10, "vocab_size": 100352, "num_hidden_layers": 1})"},
+       {"Phi-4-mini", R"({"hidden_size": 3072, "intermediate_size": 8192, "num_attention_heads": 24,
+            "num_key_value_heads": 8, "vocab_size": 200064, "num_hidden_layers": 1,
+            "partial_rotary_factor": 0.75})"}},
+      make,
+      "phi3"};
 }
 
 }  // namespace halftone

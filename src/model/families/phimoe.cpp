@@ -37,7 +37,16 @@ std::unique_ptr<Model> make(const ModelInput& input) {
 }  // namespace
 
 Family phimoe_family() {
-  return {"phimoe", {"PhiMoEForCausalLM", "PhimoeForCausalLM"}, "Phi-3.5-MoE", make, "phi3"};
+  return {"phimoe",
+          {"PhiMoEForCausalLM", "PhimoeForCausalLM"},
+          "Phi-3 with experts, layer norms and biases",
+          {{"Phi-3.5-MoE",
+            R"({"hidden_size": 4096, "intermediate_size": 6400, "num_attention_heads": 32,
+            "num_key_value_heads": 8, "vocab_size": 32064, "num_hidden_layers": 1,
+            "num_local_experts": 4, "num_experts_per_tok": 2, "attention_bias": true,
+            "lm_head_bias": true})"}},
+          make,
+          "phi3"};
 }
 
 }  // namespace halftone

@@ -19,7 +19,16 @@ std::unique_ptr<Model> make(const ModelInput& input) {
 }  // namespace
 
 Family qwen2_family() {
-  return {"qwen2", {"Qwen2ForCausalLM"}, "Qwen2, Qwen2.5, QwQ", make, "qwen"};
+  return {"qwen2",
+          {"Qwen2ForCausalLM"},
+          "Llama with biases at q, k and v",
+          {{"Qwen2, Qwen2.5",
+            R"({"hidden_size": 3584, "intermediate_size": 18944, "num_attention_heads": 28,
+            "num_key_value_heads": 4, "vocab_size": 152064, "num_hidden_layers": 1})"},
+           {"QwQ", R"({"hidden_size": 5120, "intermediate_size": 27648, "num_attention_heads": 40,
+            "num_key_value_heads": 8, "vocab_size": 152064, "num_hidden_layers": 1})"}},
+          make,
+          "qwen"};
 }
 
 }  // namespace halftone

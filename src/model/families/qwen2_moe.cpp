@@ -42,7 +42,21 @@ std::unique_ptr<Model> make(const ModelInput& input) {
 }  // namespace
 
 Family qwen2_moe_family() {
-  return {"qwen2-moe", {"Qwen2MoeForCausalLM"}, "Qwen1.5-MoE, Qwen2-57B-A14B", make, "qwen"};
+  return {"qwen2-moe",
+          {"Qwen2MoeForCausalLM"},
+          "Qwen2 with experts beside a shared one",
+          {{"Qwen1.5-MoE",
+            R"({"hidden_size": 2048, "intermediate_size": 5632, "num_attention_heads": 16,
+            "num_key_value_heads": 16, "vocab_size": 151936, "num_hidden_layers": 1,
+            "moe_intermediate_size": 1408, "shared_expert_intermediate_size": 5632,
+            "num_experts": 4, "num_experts_per_tok": 4})"},
+           {"Qwen2-57B-A14B",
+            R"({"hidden_size": 3584, "intermediate_size": 18944, "num_attention_heads": 28,
+            "num_key_value_heads": 4, "vocab_size": 151936, "num_hidden_layers": 1,
+            "moe_intermediate_size": 2560, "shared_expert_intermediate_size": 20480,
+            "num_experts": 8, "num_experts_per_tok": 8})"}},
+          make,
+          "qwen"};
 }
 
 }  // namespace halftone

@@ -24,7 +24,14 @@ std::unique_ptr<Model> make(const ModelInput& input) {
 }  // namespace
 
 Family qwen3_family() {
-  return {"qwen3", {"Qwen3ForCausalLM"}, "Qwen3 0.6B to 32B", make, "qwen"};
+  return {"qwen3",
+          {"Qwen3ForCausalLM"},
+          "Llama with norms over heads",
+          {{"Qwen3", R"({"hidden_size": 4096, "intermediate_size": 12288, "num_attention_heads": 32,
+            "num_key_value_heads": 8, "vocab_size": 151936, "num_hidden_layers": 1,
+            "head_dim": 128})"}},
+          make,
+          "qwen"};
 }
 
 }  // namespace halftone

@@ -30,7 +30,21 @@ std::unique_ptr<Model> make(const ModelInput& input) {
 }  // namespace
 
 Family qwen3_moe_family() {
-  return {"qwen3-moe", {"Qwen3MoeForCausalLM"}, "Qwen3-30B-A3B, Qwen3-235B-A22B", make, "qwen"};
+  return {"qwen3-moe",
+          {"Qwen3MoeForCausalLM"},
+          "Qwen3 with experts",
+          {{"Qwen3-30B-A3B",
+            R"({"hidden_size": 2048, "intermediate_size": 6144, "num_attention_heads": 32,
+            "num_key_value_heads": 4, "vocab_size": 151936, "num_hidden_layers": 1,
+            "head_dim": 128, "moe_intermediate_size": 768, "num_experts": 8,
+            "num_experts_per_tok": 8})"},
+           {"Qwen3-235B-A22B",
+            R"({"hidden_size": 4096, "intermediate_size": 12288, "num_attention_heads": 64,
+            "num_key_value_heads": 4, "vocab_size": 151936, "num_hidden_layers": 1,
+            "head_dim": 128, "moe_intermediate_size": 1536, "num_experts": 8,
+            "num_experts_per_tok": 8})"}},
+          make,
+          "qwen"};
 }
 
 }  // namespace halftone

@@ -185,7 +185,9 @@ class T5Model : public EncoderDecoderModel {
     return modules;
   }
 
-  std::string final_norm(Stack stack) const override { return prefix(stack) + "final_layer_norm"; }
+  std::string final_norm(Stack stack) const override {
+    return concat(prefix(stack), "final_layer_norm");
+  }
 
   at::Tensor embed_encoder(const StageWeights& weights, const at::Tensor& input) const override {
     return at::embedding(weights.at(config_.embedding + ".weight"), input);
@@ -232,18 +234,24 @@ std::unique_ptr<Model> make_t5(const ModelInput& input, const T5Defaults& defaul
 }  // namespace
 
 Family t5_family() {
-  return {"t5",
-          {"T5ForConditionalGeneration"},
-          "T5 v1.0 and v1.1, Flan-T5 and models of their shape",
-          [](const ModelInput& input) {
-            return make_t5(input, {"relu", true});
-          }};
+  Family family{"t5", {"T5ForConditionalGeneration"}, "relative positions, plain or gated MLP"};
+  family.make = [](const ModelInput& input) { return make_t5(input, {"relu", true}); };
+  family.published = {
+      {"T5", R"({"d_model": 512, "d_kv": 64, "num_heads": 8, "d_ff": 2048,
+            "vocab_size": 32128, "num_layers": 1})"},
+      {"T5 v1.1, Flan-T5", R"({"d_model": 1024, "d_kv": 64, "num_heads": 16, "d_ff": 2816,
+            "vocab_size": 32128, "num_layers": 1, "feed_forward_proj": "gated-gelu",
+            "tie_word_embeddings": false})"}};
+  return family;
 }
 
 Family mt5_family() {
-  return {"mt5", {"MT5ForConditionalGeneration"}, "mT5", [](const ModelInput& input) {
-            return make_t5(input, {"gated-gelu", false});
-          }};
+  Family family{"mt5", {"MT5ForConditionalGeneration"}, "T5 v1.1 with other defaults"};
+  family.make = [](const ModelInput& input) { return make_t5(input, {"gated-gelu", false}); };
+  family.published = {{"mT5", R"({"d_model": 512, "d_kv": 64, "num_heads": 6, "d_ff": 1024,
+            "vocab_size": 250112, "num_layers": 1, "feed_forward_proj": "gated-gelu",
+            "tie_word_embeddings": false})"}};
+  return family;
 }
 
 }  // namespace halftone

@@ -190,7 +190,10 @@ class WhisperModel : public EncoderDecoderModel {
 Family whisper_family() {
   return {"whisper",
           {"WhisperForConditionalGeneration"},
-          "Whisper tiny to large-v3 and models of their shape",
+          "sound to text",
+          {{"Whisper", R"({"d_model": 1280, "encoder_layers": 1, "encoder_attention_heads": 20,
+            "encoder_ffn_dim": 5120, "decoder_layers": 1, "decoder_attention_heads": 20,
+            "decoder_ffn_dim": 5120, "num_mel_bins": 128, "vocab_size": 51866})"}},
           [](const ModelInput& input) -> std::unique_ptr<Model> {
             return std::make_unique<WhisperModel>(read_config(input));
           }};
