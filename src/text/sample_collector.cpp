@@ -135,7 +135,7 @@ std::vector<TokenId> SampleCollector::encode(const std::string& text,
   if (options_.vocabulary > 0 && largest >= options_.vocabulary) {
     throw InputError(concat(origin, ": the tokenizer gives the id ", largest,
                             ", but the model has ", options_.vocabulary,
-                            " (is tokenizer.json from another model?)"));
+                            " (is the tokenizer from another model?)"));
   }
   return ids;
 }
