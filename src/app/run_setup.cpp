@@ -7,7 +7,7 @@
 #include <cstdio>
 #include <thread>
 
-#include "app/cuda_library.h"
+#include "formats/cuda_library.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "core/memory.h"

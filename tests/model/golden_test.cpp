@@ -1,10 +1,10 @@
 // Forward passes of every family against the goldens of tests/data/archs.
-#include <dlfcn.h>
 #include <gtest/gtest.h>
 
 #include <tuple>
 
 #include "core/log.h"
+#include "formats/cuda_library.h"
 #include "model/family.h"
 #include "model/source_layout.h"
 #include "tests/core/temporary_folder.h"
@@ -206,19 +206,12 @@ const std::vector<std::string> kFolders = {
 
 INSTANTIATE_TEST_SUITE_P(Fixtures, FamilyGolden, testing::ValuesIn(cases(kFolders)), name_of_case);
 
-// The same on a GPU where there is one. LibTorch's CUDA part is loaded for it as the program does.
-bool has_gpu() {
-  if (!fs::exists("/dev/nvidiactl")) return false;
-  if (::dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) == nullptr) return false;
-  if (!at::hasCUDA()) return false;
-  at::globalContext().lazyInitDevice(c10::DeviceType::CUDA);
-  return true;
-}
-
+// The same on a GPU where there is one.
 class FamilyGoldenCuda : public FamilyGolden {
  protected:
   void SetUp() override {
-    if (!has_gpu()) GTEST_SKIP() << "needs a GPU";
+    static const std::string problem = load_cuda_library();
+    if (!problem.empty()) GTEST_SKIP() << problem;
   }
 };
 
