@@ -68,3 +68,28 @@ class ModelTest(CliTest):
         self.succeed("evaluate", "--model", model, "--tasks", "logits", "--input", source,
                      "--output", path, *options, ranks=ranks)
         return read_safetensors(path)
+
+    def ids(self, vocabulary=256, seed=1):
+        """Calibration lines that every text model here can read."""
+        return self.write("ids.jsonl", id_lines(vocabulary, seed))
+
+    def int4_recipe(self, block=8):
+        """AWQ in blocks that divide the sizes of small models."""
+        return self.write("int4.yaml", INT4_RECIPE.format(block=block))
+
+
+INT4_RECIPE = """\
+imports:
+  all_off: units/all_off
+  default_disabled: units/default_disabled
+metadata:
+  recipe_type: ptq
+  description: INT4 weights in small blocks, smoothed by AWQ
+quantize:
+  algorithm: {{method: awq_lite, alpha_step: 0.1}}
+  quant_cfg:
+    - $import: all_off
+    - quantizer_name: '*weight_quantizer'
+      cfg: {{num_bits: 4, block_sizes: {{-1: {block}}}}}
+    - $import: default_disabled
+"""
