@@ -7,11 +7,11 @@
 #include <cstdio>
 #include <thread>
 
-#include "app/cuda_library.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "core/memory.h"
 #include "dist/agreement.h"
+#include "formats/cuda_library.h"
 
 namespace halftone {
 namespace {

@@ -45,7 +45,9 @@ void cast_mxfp4(const StageRun& run, StageSolution& solution) {
     const auto known = largest.emplace(stack, mine).first;
     known->second = std::max(known->second, mine);
     stacks[stack].push_back(i);
-    solution.linears[i].block_amax = {BlockAmaxRule::Kind::kCastMxfp4, {}, {}, {}, exponents};
+    // A copy: solutions may outlive what the stage was loaded into.
+    solution.linears[i].block_amax = {
+        BlockAmaxRule::Kind::kCastMxfp4, {}, {}, {}, exponents.clone()};
   }
   for (const auto& [stack, members] : stacks) {
     const int second = largest[stack] - kLargestShift;

@@ -31,12 +31,12 @@ struct StageStatistics {
   // Over all ranks and batches. Collective.
   void reduce(Communicator& communicator, int64_t batches);
 
-  std::vector<float> input_amax;         // per linear
+  std::vector<float> input_amax;  // per linear
   // Per linear: F32 [in] on the CPU; undefined before reduce() where nothing was seen.
   std::vector<at::Tensor> channel_amax;
-  std::vector<at::Tensor> mean_abs;      // per linear: F32 [in]; undefined: not asked for
-  std::vector<int64_t> tokens;           // per linear: rows of its input that were observed
-  std::vector<CacheStatistics> keys;     // per attention
+  std::vector<at::Tensor> mean_abs;   // per linear: F32 [in]; undefined: not asked for
+  std::vector<int64_t> tokens;        // per linear: rows of its input that were observed
+  std::vector<CacheStatistics> keys;  // per attention
   std::vector<CacheStatistics> values;
 
  private:

@@ -71,8 +71,10 @@ ServedStage TargetSolver::serve(const CalibratedStage& seen, const StagePlan& pl
                                 const StageSolution& solution) const {
   const at::ScalarType dtype = scalar_type_of(context_.compute_dtype);
   const StageSpec& stage = model_.stages()[seen.index];
-  return {[&, dtype, solution](const std::vector<StoredTensor>& tensors) {
-            return served_weights(stage, plan, solution, seen.loaded, tensors, dtype, context_);
+  // `seen` is gone by the time the stage is served; what it speaks of is not.
+  return {[&stage, &plan, solution, &loaded = seen.loaded, dtype,
+           this](const std::vector<StoredTensor>& tensors) {
+            return served_weights(stage, plan, solution, loaded, tensors, dtype, context_);
           },
           make_fake_quant(plan.linears, plan.kv, solution, dtype, context_.cluster.device)};
 }

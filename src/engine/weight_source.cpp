@@ -98,13 +98,14 @@ std::vector<StageSolution> calibrate_model(const SourceLayout& source, Model& mo
                         solve_calibrated(stage, stage_plan, plan.recipe, seen, context, choices));
                     if (!observed.propagate_quantized) return std::nullopt;
                     const at::ScalarType dtype = scalar_type_of(options.compute_dtype);
-                    return ServedStage{[&, dtype](const std::vector<StoredTensor>& tensors) {
-                                         return served_weights(stage, stage_plan,
-                                                               solutions[seen.index], seen.loaded,
-                                                               tensors, dtype, context);
-                                       },
-                                       make_fake_quant(stage_plan.linears, stage_plan.kv,
-                                                       solutions.back(), dtype, cluster.device)};
+                    return ServedStage{
+                        [&stage, &stage_plan, solution = solutions.back(), &loaded = seen.loaded,
+                         dtype, context](const std::vector<StoredTensor>& tensors) {
+                          return served_weights(stage, stage_plan, solution, loaded, tensors, dtype,
+                                                context);
+                        },
+                        make_fake_quant(stage_plan.linears, stage_plan.kv, solutions.back(), dtype,
+                                        cluster.device)};
                   });
   return solutions;
 }

@@ -70,6 +70,8 @@ at::Tensor activate(const at::Tensor& x, Activation activation) {
       return at::gelu(x);
     case Activation::kGeluTanh:
       return at::gelu(x, "tanh");
+    case Activation::kRelu:
+      return at::relu(x);
   }
   return at::silu(x);
 }

@@ -32,7 +32,7 @@ struct Norm {
   at::Tensor operator()(const at::Tensor& x, const StageWeights& weights) const;
 };
 
-enum class Activation { kSilu, kGelu, kGeluTanh };
+enum class Activation { kSilu, kGelu, kGeluTanh, kRelu };
 at::Tensor activate(const at::Tensor& x, Activation activation);
 
 // How far back a query sees, itself included; 0: without limit.

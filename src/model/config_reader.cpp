@@ -33,10 +33,10 @@ int64_t ConfigReader::count_or(const char* key, int64_t fallback) const {
   return value;
 }
 
-int64_t ConfigReader::layers() const {
-  const int64_t layers = size("num_hidden_layers");
+int64_t ConfigReader::layers(const char* key) const {
+  const int64_t layers = size(key);
   if (layers > kMaxLayers) {
-    fail("'num_hidden_layers' is ", layers, "; at most ", kMaxLayers, " are supported");
+    fail("'", key, "' is ", layers, "; at most ", kMaxLayers, " are supported");
   }
   return layers;
 }

@@ -29,8 +29,8 @@ class ConfigReader {
 
   int64_t size(const char* key) const;  // 1 to kMaxSize
   int64_t size_or(const char* key, int64_t fallback) const;
-  int64_t count_or(const char* key, int64_t fallback) const;  // 0 to kMaxSize
-  int64_t layers() const;                                     // num_hidden_layers
+  int64_t count_or(const char* key, int64_t fallback) const;    // 0 to kMaxSize
+  int64_t layers(const char* key = "num_hidden_layers") const;  // 1 to kMaxLayers
   // The first of the keys that is present; an error naming all of them where none is.
   int64_t size_of_any(const std::vector<const char*>& keys) const;
   double number_or(const char* key, double fallback) const;    // finite

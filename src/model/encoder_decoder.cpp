@@ -6,38 +6,19 @@
 
 #include "core/error.h"
 #include "core/log.h"
-#include "model/blocks.h"
 
 namespace halftone {
 namespace {
 
-constexpr int64_t kMaxLayers = 10000;
-// Far beyond every model; products of two sizes stay below 2^63.
-constexpr int64_t kMaxSize = int64_t{1} << 30;
-
 struct NamedActivation {
   const char* name;
-  MlpActivation activation;
+  Activation activation;
 };
 constexpr NamedActivation kActivations[] = {
-    {"relu", MlpActivation::kRelu},         {"gelu", MlpActivation::kGelu},
-    {"gelu_new", MlpActivation::kGeluTanh}, {"gelu_pytorch_tanh", MlpActivation::kGeluTanh},
-    {"silu", MlpActivation::kSilu},         {"swish", MlpActivation::kSilu},
+    {"relu", Activation::kRelu},         {"gelu", Activation::kGelu},
+    {"gelu_new", Activation::kGeluTanh}, {"gelu_pytorch_tanh", Activation::kGeluTanh},
+    {"silu", Activation::kSilu},         {"swish", Activation::kSilu},
 };
-
-at::Tensor activate(MlpActivation activation, const at::Tensor& x) {
-  switch (activation) {
-    case MlpActivation::kRelu:
-      return at::relu(x);
-    case MlpActivation::kGelu:
-      return at::gelu(x);
-    case MlpActivation::kGeluTanh:
-      return at::gelu(x, "tanh");
-    case MlpActivation::kSilu:
-      return at::silu(x);
-  }
-  return x;
-}
 
 // Order of an attention block's linears; the decoder's second block and the MLP follow the first.
 enum Projection : size_t { kQ, kK, kV, kO, kProjections };
@@ -52,8 +33,15 @@ struct Attention {
   size_t site = 0;      // in the stage's attentions
   at::Tensor mask;      // as EncoderDecoderModel::self_mask says
   bool causal = false;  // where there is no mask
+  bool padded = false;  // padding in the mask: a query may see nothing
   double scale = 1.0;
 };
+
+// A query that sees nothing gets 0 on every device (calibration.md, 1.4).
+at::Tensor without_blind_queries(const at::Tensor& out_BHTD, const at::Tensor& mask) {
+  const at::Tensor seen = mask.scalar_type() == at::kBool ? mask : mask.isneginf().logical_not();
+  return out_BHTD.masked_fill(seen.any(-1, /*keepdim=*/true).logical_not(), 0.0);
+}
 
 // Queries of x_BTH on keys and values of memory_BSH.
 at::Tensor attend(const StageSpec& stage, const Attention& attention, const StageWeights& weights,
@@ -70,9 +58,10 @@ at::Tensor attend(const StageSpec& stage, const Attention& attention, const Stag
   const auto [k_cached, v_cached] = runner.key_value(attention.site, k_BHSD, v_BHSD);
   const std::optional<at::Tensor> mask =
       attention.mask.defined() ? std::optional<at::Tensor>(attention.mask) : std::nullopt;
-  const at::Tensor out_BHTD =
+  at::Tensor out_BHTD =
       at::scaled_dot_product_attention(q_BHTD, k_cached, v_cached, mask, /*dropout_p=*/0.0,
                                        !mask && attention.causal, attention.scale);
+  if (mask && attention.padded) out_BHTD = without_blind_queries(out_BHTD, *mask);
   const at::Tensor joined_BTK =
       out_BHTD.transpose(1, 2).contiguous().view({x_BTH.size(0), x_BTH.size(1), -1});
   return run(stage, first + kO, weights, joined_BTK, runner);
@@ -106,41 +95,18 @@ int next_group(const StageSpec& stage) {
 
 }  // namespace
 
-std::optional<MlpActivation> mlp_activation(const std::string& name) {
+std::optional<Activation> activation_named(const std::string& name) {
   for (const NamedActivation& one : kActivations) {
     if (name == one.name) return one.activation;
   }
   return std::nullopt;
 }
 
-std::string mlp_activation_names() {
+std::string activation_names() {
   std::string names;
   for (const NamedActivation& one : kActivations)
     names += (names.empty() ? "" : ", ") + std::string(one.name);
   return names;
-}
-
-int64_t read_size(const Json& config, const char* key, const std::string& source) {
-  const auto value = json_member<int64_t>(config, key, source);
-  if (value < 1 || value > kMaxSize) {
-    throw InputError(concat(source, ": '", key, "' must be 1 to ", kMaxSize, ", found ", value));
-  }
-  return value;
-}
-
-int64_t read_size_or(const Json& config, const char* key, int64_t fallback,
-                     const std::string& source) {
-  const auto found = config.find(key);
-  return found == config.end() || found->is_null() ? fallback : read_size(config, key, source);
-}
-
-int64_t read_layers(const Json& config, const char* key, const std::string& source) {
-  const int64_t layers = read_size(config, key, source);
-  if (layers > kMaxLayers) {
-    throw InputError(
-        concat(source, ": '", key, "' is ", layers, "; at most ", kMaxLayers, " are supported"));
-  }
-  return layers;
 }
 
 void EncoderDecoderModel::make_stages(StageSpec encoder_embedding, StageSpec decoder_embedding,
@@ -261,8 +227,7 @@ at::Tensor EncoderDecoderModel::norm(const std::string& module, const StageWeigh
                                      const at::Tensor& x_BTH) const {
   const at::Tensor& weight_H = weights.at(module + ".weight");
   if (!shape_.layer_norm) return rms_norm(x_BTH, weight_H, shape_.norm_epsilon);
-  return at::layer_norm(x_BTH, {shape_.hidden}, weight_H, weights.at(module + ".bias"),
-                        shape_.norm_epsilon);
+  return layer_norm(x_BTH, weight_H, weights.at(module + ".bias"), shape_.norm_epsilon);
 }
 
 States EncoderDecoderModel::forward(size_t stage, const StagePart& /*part*/,
@@ -295,10 +260,12 @@ at::Tensor EncoderDecoderModel::layer(Stack stack, size_t stage, const StageWeig
   const double scale = shape_.of(stack).attention_scale;
   at::Tensor x_BTH = decoder ? states.x : states.encoder;
   const at::Tensor normed_BTH = norm(modules.self_norm, weights, x_BTH);
-  const Attention self{0, self_mask(stack, weights, x_BTH, batch), decoder, scale};
+  const Attention self{0, self_mask(stack, weights, x_BTH, batch), decoder,
+                       decoder ? batch.padded : batch.encoder_padded, scale};
   x_BTH = add_residual(x_BTH, attend(spec, self, weights, normed_BTH, normed_BTH, runner));
   if (decoder) {
-    const Attention cross{1, encoder_mask(batch, x_BTH.device()), false, scale};
+    const Attention cross{1, encoder_mask(batch, x_BTH.device()), false, batch.encoder_padded,
+                          scale};
     x_BTH =
         add_residual(x_BTH, attend(spec, cross, weights, norm(modules.cross_norm, weights, x_BTH),
                                    states.encoder, runner));
@@ -306,7 +273,7 @@ at::Tensor EncoderDecoderModel::layer(Stack stack, size_t stage, const StageWeig
   const size_t mlp = spec.attentions.size() * kProjections;
   const at::Tensor mlp_input_BTH = norm(modules.mlp_norm, weights, x_BTH);
   at::Tensor inner_BTI =
-      activate(shape_.activation, run(spec, mlp, weights, mlp_input_BTH, runner));
+      activate(run(spec, mlp, weights, mlp_input_BTH, runner), shape_.activation);
   if (shape_.gated) inner_BTI = inner_BTI * run(spec, mlp + 1, weights, mlp_input_BTH, runner);
   const at::Tensor out_BTH = run(spec, spec.linears.size() - 1, weights, inner_BTI, runner);
   return add_residual(x_BTH, out_BTH);

@@ -8,24 +8,17 @@
 #include <utility>
 #include <vector>
 
+#include "model/blocks.h"
 #include "model/model.h"
 
 namespace halftone {
 
 enum class Stack { kEncoder, kDecoder };
 
-enum class MlpActivation { kRelu, kGelu, kGeluTanh, kSilu };
 // By transformers' name ("gelu_new"); nothing for one that is not supported.
-std::optional<MlpActivation> mlp_activation(const std::string& name);
+std::optional<Activation> activation_named(const std::string& name);
 // "relu, gelu, ..." for errors.
-std::string mlp_activation_names();
-
-// A member of config.json that is a size: 1 to 2^30, and number of layers: 1 to 10000. Absent, null
-// (where there is no fallback), of another type or out of range: InputError naming the key.
-int64_t read_size(const Json& config, const char* key, const std::string& source);
-int64_t read_size_or(const Json& config, const char* key, int64_t fallback,
-                     const std::string& source);
-int64_t read_layers(const Json& config, const char* key, const std::string& source);
+std::string activation_names();
 
 struct StackShape {
   int64_t layers = 0;
@@ -46,7 +39,7 @@ struct EncoderDecoderShape {
   double norm_epsilon = 1e-6;
   bool gated = false;  // act(first x) * (second x), otherwise act(first x)
   bool mlp_bias = false;
-  MlpActivation activation = MlpActivation::kRelu;
+  Activation activation = Activation::kRelu;
 
   const StackShape& of(Stack stack) const { return stack == Stack::kEncoder ? encoder : decoder; }
 };

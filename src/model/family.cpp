@@ -98,10 +98,15 @@ DType model_dtype(const Checkpoint& checkpoint) {
     throw InputError(concat(source, ": dtype '", name,
                             "' is not supported; expected bfloat16, float16 or float32"));
   }
+  // That of the largest tensor: scales and selection biases may be F32 in any model.
+  const TensorInfo* largest = nullptr;
   for (const std::string& tensor : checkpoint.names()) {
-    const DType dtype = checkpoint.info(tensor).dtype;
-    if (dtype == DType::kBF16 || dtype == DType::kF16 || dtype == DType::kF32) return dtype;
+    const TensorInfo& info = checkpoint.info(tensor);
+    const bool floating =
+        info.dtype == DType::kBF16 || info.dtype == DType::kF16 || info.dtype == DType::kF32;
+    if (floating && (largest == nullptr || info.count() > largest->count())) largest = &info;
   }
+  if (largest != nullptr) return largest->dtype;
   throw InputError(source + ": no dtype given and no floating tensor to take it from");
 }
 

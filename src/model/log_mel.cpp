@@ -5,9 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/error.h"
 #include "core/log.h"
-#include "model/encoder_decoder.h"
+#include "model/config_reader.h"
 
 namespace halftone {
 namespace {
@@ -32,42 +31,42 @@ double hertz_of_mel(double mel) {
   return kBendHertz * std::exp(kLogStep * (mel - kBendMel));
 }
 
-void read_preprocessor(const Json& json, const std::string& source, LogMelOptions& options) {
-  const int64_t mel_bins = read_size_or(json, "feature_size", options.mel_bins, source);
+void read_preprocessor(const ConfigReader& config, LogMelOptions& options) {
+  const int64_t mel_bins = config.size_or("feature_size", options.mel_bins);
   if (mel_bins != options.mel_bins) {
-    throw InputError(concat(source, ": feature_size (", mel_bins,
-                            ") contradicts num_mel_bins of config.json (", options.mel_bins, ")"));
+    config.fail("feature_size (", mel_bins, ") contradicts num_mel_bins of config.json (",
+                options.mel_bins, ")");
   }
-  options.sample_rate = read_size_or(json, "sampling_rate", options.sample_rate, source);
-  options.fft_size = read_size_or(json, "n_fft", options.fft_size, source);
-  options.hop = read_size_or(json, "hop_length", options.hop, source);
-  options.padding_value = json_member_or<double>(json, "padding_value", 0.0, source);
-  if (json_member_or<double>(json, "dither", 0.0, source) != 0.0) {
-    log_warn(source, ": dither is left out: it is random");
+  options.sample_rate = config.size_or("sampling_rate", options.sample_rate);
+  options.fft_size = config.size_or("n_fft", options.fft_size);
+  options.hop = config.size_or("hop_length", options.hop);
+  options.padding_value = config.number_or("padding_value", 0.0);
+  if (config.number_or("dither", 0.0) != 0.0) {
+    log_warn(config.source(), ": dither is left out: it is random");
   }
   if (options.samples() > kMaxSamples || options.fft_size / 2 >= options.samples()) {
-    throw InputError(concat(source, ": hop_length (", options.hop, ") and n_fft (",
-                            options.fft_size, ") do not suit the encoder's ", options.frames,
-                            " frames"));
+    config.fail("hop_length (", options.hop, ") and n_fft (", options.fft_size,
+                ") do not suit the encoder's ", options.frames, " frames");
   }
 }
 
 }  // namespace
 
 LogMelOptions log_mel_options(const Checkpoint& checkpoint) {
-  const std::string source = (checkpoint.directory() / "config.json").string();
+  const ConfigReader config(checkpoint.config(), (checkpoint.directory() / "config.json").string());
   LogMelOptions options;
-  options.mel_bins = read_size_or(checkpoint.config(), "num_mel_bins", 80, source);
-  options.frames = 2 * read_size_or(checkpoint.config(), "max_source_positions", 1500, source);
+  options.mel_bins = config.size_or("num_mel_bins", 80);
+  options.frames = 2 * config.size_or("max_source_positions", 1500);
   const fs::path preprocessor = checkpoint.directory() / "preprocessor_config.json";
   const fs::path processor = checkpoint.directory() / "processor_config.json";
   if (fs::exists(preprocessor)) {
-    read_preprocessor(read_json_file(preprocessor), preprocessor.string(), options);
+    const Json json = read_json_file(preprocessor);
+    read_preprocessor(ConfigReader(json, preprocessor.string()), options);
   } else if (fs::exists(processor)) {
     const Json json = read_json_file(processor);
-    const auto extractor = json.find("feature_extractor");
-    if (extractor != json.end() && extractor->is_object()) {
-      read_preprocessor(*extractor, concat(processor.string(), ": feature_extractor"), options);
+    const ConfigReader whole(json, processor.string());
+    if (whole.has("feature_extractor")) {
+      read_preprocessor(whole.object("feature_extractor"), options);
     }
   }
   return options;

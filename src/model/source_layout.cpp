@@ -62,27 +62,25 @@ class WidenedSource : public SourceCodec {
 
 SourceLayout::SourceLayout(const Checkpoint& checkpoint, const Model& model)
     : checkpoint_(checkpoint), dtype_(model_dtype(checkpoint)) {
-  const Json& quantization = source_quantization(checkpoint);
   check_numbered(model);
-  for (const StageSpec& stage : model.stages()) add_stage(stage, quantization);
-  add_extra(quantization);
+  for (const StageSpec& stage : model.stages()) add_stage(stage);
+  add_extra();
 }
 
-StoredTensor SourceLayout::locate(const TensorNeed& need, const Json& quantization) const {
+StoredTensor locate(const Checkpoint& checkpoint, const TensorNeed& need, DType dtype) {
   const bool weight = need.shape.size() == 2 && need.name.ends_with(".weight");
-  if (weight) {
-    const SourceQuery query{checkpoint_, quantization, need.name, need.shape, need.stacked, dtype_};
-    if (auto found = find_low_bit(query)) return *found;
-  }
-  return locate_plain(checkpoint_, need);
+  if (!weight) return locate_plain(checkpoint, need);
+  auto found = find_low_bit(
+      {checkpoint, source_quantization(checkpoint), need.name, need.shape, need.stacked, dtype});
+  if (!found) return locate_plain(checkpoint, need);
+  found->expert = need.expert;
+  return *found;
 }
 
-void SourceLayout::add_stage(const StageSpec& stage, const Json& quantization) {
+void SourceLayout::add_stage(const StageSpec& stage) {
   std::vector<StoredTensor> tensors;
   for (const TensorNeed& need : stage.tensors) {
-    tensors.push_back(locate(need, quantization));
-    tensors.back().expert = need.expert;
-    tensors.back().keeps_dtype = need.keeps_dtype;
+    tensors.push_back(locate(checkpoint_, need, dtype_));
     for (const TensorPiece& piece : tensors.back().pieces) used_.insert(piece.tensor);
     used_.insert(tensors.back().companions.begin(), tensors.back().companions.end());
   }
@@ -107,7 +105,8 @@ void SourceLayout::check_numbered(const Model& model) const {
 
 // Low-bit weights of layers that the model does not compute are decoded like the others: nobody
 // could read them once the configuration describes another format.
-void SourceLayout::add_extra(const Json& quantization) {
+void SourceLayout::add_extra() {
+  const Json& quantization = source_quantization(checkpoint_);
   std::set<std::string> consumed;
   std::vector<StoredTensor> found;
   for (const std::string& name : checkpoint_.names()) {

@@ -27,10 +27,9 @@ class SourceLayout {
   const std::vector<StoredTensor>& extra() const { return extra_; }
 
  private:
-  void add_stage(const StageSpec& stage, const Json& quantization);
-  StoredTensor locate(const TensorNeed& need, const Json& quantization) const;
+  void add_stage(const StageSpec& stage);
   void check_numbered(const Model& model) const;
-  void add_extra(const Json& quantization);
+  void add_extra();
 
   const Checkpoint& checkpoint_;
   DType dtype_;
@@ -39,7 +38,9 @@ class SourceLayout {
   std::set<std::string> used_;  // names on disk
 };
 
-// A tensor that is stored plainly, alone or in a stack; checked like all others.
+// How a tensor is stored; low bits are decoded to `dtype`.
+StoredTensor locate(const Checkpoint& checkpoint, const TensorNeed& need, DType dtype);
+// The same of one that is stored plainly, alone or in a stack.
 StoredTensor locate_plain(const Checkpoint& checkpoint, const TensorNeed& need);
 
 // The bytes on disk of a stage's tensors.

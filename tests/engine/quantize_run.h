@@ -18,7 +18,8 @@ inline Recipe preset_with_cache(const std::string& format, const std::string& kv
 inline QuantizeResult quantize_to(const fs::path& out, const Checkpoint& checkpoint,
                                   const std::vector<Recipe>& recipes,
                                   const std::vector<Batch>& batches, TestCluster& cluster,
-                                  int64_t max_shard_bytes = int64_t{1} << 40) {
+                                  int64_t max_shard_bytes = int64_t{1} << 40,
+                                  int64_t stage_limit = INT64_MAX) {
   if (cluster.rank() == 0) fs::create_directories(out);
   cluster.ranks().barrier();
   const std::unique_ptr<Model> model = make_model(checkpoint);
@@ -30,6 +31,7 @@ inline QuantizeResult quantize_to(const fs::path& out, const Checkpoint& checkpo
   QuantizeOptions options;
   options.compute_dtype = model_dtype(checkpoint);
   options.show_progress = false;
+  options.stage_limit = stage_limit;
   options.out = out;
   options.overwrite = true;
   return quantize(source, *model, targets, batches, nullptr, options, cluster.get());

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "engine/weight_check.h"
+#include "model/family.h"
+#include "model/source_layout.h"
 #include "tests/engine/test_cluster.h"
 
 namespace halftone::test {
@@ -57,6 +59,60 @@ TEST(StageLoader, RanksShareTheReading) {
   StageLoader loader(checkpoint, steps_of(checkpoint, {{"x"}}), cluster.get());
   loader.next();
   EXPECT_NEAR(static_cast<double>(loader.bytes_read()) * cluster.size(), 4.0 * (1 << 20), 1024.0);
+}
+
+TEST(PlanLoads, LargeStagesComeInGroupsOfExperts) {
+  const auto tensor = [](const std::string& name, int64_t bytes, int expert) {
+    return StoredTensor{name, {bytes}, DType::kU8, {{name}}, bytes, nullptr, false, expert};
+  };
+  const std::vector<std::vector<StoredTensor>> stages{
+      {tensor("embedding", 500, -1)},
+      {tensor("norm", 10, -1), tensor("e0", 60, 0), tensor("e1", 30, 1), tensor("gate", 5, -1),
+       tensor("e1.bias", 10, 1), tensor("e2", 120, 2), tensor("e3", 20, 3)},
+      {tensor("small", 10, -1), tensor("e", 20, 0)}};
+  const auto steps = plan_loads(stages, 100);
+  const auto names = [](const LoadStep& step) {
+    std::string text;
+    for (const StoredTensor& one : step.tensors) text += one.name + " ";
+    return text;
+  };
+  ASSERT_EQ(steps.size(), 6u);
+  EXPECT_EQ(names(steps[0]), "embedding ") << "without experts nothing can be divided";
+  EXPECT_TRUE(steps[0].part.whole());
+  EXPECT_EQ(names(steps[1]), "norm gate ");
+  EXPECT_TRUE(steps[1].part.first && !steps[1].part.last);
+  EXPECT_EQ(steps[1].part.expert_end, 0);
+  EXPECT_EQ(names(steps[2]), "e0 e1 e1.bias ") << "as many as stay within the limit";
+  EXPECT_EQ(names(steps[3]), "e2 ") << "alone above it";
+  EXPECT_EQ(names(steps[4]), "e3 ");
+  EXPECT_TRUE(!steps[4].part.first && steps[4].part.last);
+  EXPECT_EQ(steps[4].part.expert_begin, 3);
+  EXPECT_EQ(steps[4].part.expert_end, 4);
+  EXPECT_TRUE(steps[5].part.whole());
+  EXPECT_EQ(steps[5].stage, 2u);
+  EXPECT_EQ(plan_loads(stages, 1000).size(), 3u);
+}
+
+// What is read one by one is what came in one piece.
+TEST(LoadedStages, OnDemandEqualsInMemory) {
+  TestCluster cluster;
+  const Checkpoint checkpoint(data_folder() / "archs" / "gpt-oss");
+  const auto model = make_model(checkpoint);
+  const SourceLayout layout(checkpoint, *model);
+  StageLoader loader(checkpoint, plan_loads(layout.stages(), INT64_MAX), cluster.get());
+  for (const auto& stage : layout.stages()) {
+    const LoadedStage whole = loader.next();
+    const LoadedStage single(stage, checkpoint, at::kCPU, cluster.get().pool);
+    EXPECT_TRUE(whole.in_memory() && !single.in_memory());
+    for (const StoredTensor& stored : stage) {
+      EXPECT_TRUE(at::equal(whole.tensor(stored.name), single.tensor(stored.name))) << stored.name;
+      const at::Tensor exponents = whole.block_exponents(stored.name);
+      EXPECT_EQ(exponents.defined(), stored.codec != nullptr) << stored.name;
+      if (!exponents.defined()) continue;
+      EXPECT_TRUE(at::equal(exponents, single.block_exponents(stored.name)));
+      EXPECT_EQ(exponents.size(1) * 32, stored.shape[1]);
+    }
+  }
 }
 
 TEST(StageLoader, MayBeLeftWithAReadUnderWay) {

@@ -137,12 +137,12 @@ TEST_F(HfLayoutTest, TiedCopiesAreDropped) {
 }
 
 TEST_F(HfLayoutTest, ExtraTensorsAreKept) {
-  extra_["model.layers.2.eh_proj.weight"] = numbers({4, 4}, 1);
+  extra_["model.mtp.eh_proj.weight"] = numbers({4, 4}, 1);
   extra_["vision.codes"] = at::zeros({3}, at::kByte);
   const HfPlan with = plan("int8_wo", "none");
   expect_accounted(with.accounting);
   EXPECT_EQ(with.accounting.extra,
-            (std::vector<std::string>{"model.layers.2.eh_proj.weight", "vision.codes"}));
+            (std::vector<std::string>{"model.mtp.eh_proj.weight", "vision.codes"}));
   EXPECT_EQ(with.layout.info("vision.codes").dtype, DType::kU8);
 }
 

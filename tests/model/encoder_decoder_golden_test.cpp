@@ -158,6 +158,32 @@ TEST_P(EncoderDecoderGolden, RowAloneEqualsItsPaddedSelf) {
   EXPECT_LE(relative_error(outputs.back().x[0], padded_TV), 1e-5);
 }
 
+// A decoder query before the row's first token sees nothing: its attention output is 0.
+TEST_P(EncoderDecoderGolden, QueriesThatSeeNothingGetZero) {
+  struct Recorder : PlainRunner {
+    at::Tensor linear(size_t site, const at::Tensor& x_BTK, const at::Tensor& w_NK,
+                      const at::Tensor& bias_N) override {
+      if (site == 3) joined = x_BTK;  // self attention's output projection
+      return PlainRunner::linear(site, x_BTK, w_NK, bias_N);
+    }
+    at::Tensor joined;
+  };
+  BatchContext batch = context();
+  batch.padded = true;
+  batch.tokens[0].begin = 5;
+  States states{decoder_ids(), encoder_input()};
+  for (size_t s = 0; s < model_->stages().size(); ++s) {
+    const StageSpec& stage = model_->stages()[s];
+    Recorder recorder;
+    states = model_->forward(s, {}, weights_of_stage(*checkpoint_, stage, at::kFloat),
+                             std::move(states), batch, recorder);
+    if (!stage.name.starts_with("decoder layer")) continue;
+    const at::Tensor zero_BT = (recorder.joined == 0).all(-1);
+    EXPECT_TRUE(zero_BT[0].slice(0, 0, 5).all().item<bool>());
+    EXPECT_EQ(zero_BT.sum().item<int64_t>(), 5);
+  }
+}
+
 // Sites describe what forward() calls: each linear and cache once, with inputs of the sizes given.
 TEST_P(EncoderDecoderGolden, SitesAreWhatIsCalled) {
   struct Recorder : PlainRunner {

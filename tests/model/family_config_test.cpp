@@ -17,7 +17,7 @@ Json fixture_config(const std::string& folder) {
 std::unique_ptr<Model> model_of(const Json& config) {
   for (const Family& family : families()) {
     for (const std::string& architecture : family.architectures) {
-      if (architecture != config.at("architectures").at(0)) continue;
+      if (architecture != config.at("architectures").at(0).get<std::string>()) continue;
       return family.make({config, "config.json", {}});
     }
   }

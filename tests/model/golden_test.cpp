@@ -1,10 +1,10 @@
 // Forward passes of every family against the goldens of tests/data/archs.
-#include <dlfcn.h>
 #include <gtest/gtest.h>
 
 #include <tuple>
 
 #include "core/log.h"
+#include "formats/cuda_library.h"
 #include "model/family.h"
 #include "model/source_layout.h"
 #include "tests/core/temporary_folder.h"
@@ -197,39 +197,23 @@ TEST_P(FamilyGolden, ObservedExpertsChangeNothing) {
   }
 }
 
-const std::vector<std::string> kFolders = {"llama-3.1",
-                                           "llama-3.2",
-                                           "llama4-scout",
-                                           "llama4-maverick",
-                                           "mixtral-8x7b",
-                                           "phi3-mini",
-                                           "phi4",
-                                           "phi4-mini",
-                                           "phi3.5-moe",
-                                           "nemotron-nas",
-                                           "gemma3-1b",
-                                           "gemma3-4b",
-                                           "qwen2.5",
-                                           "qwen3",
-                                           "qwen3-moe",
-                                           "qwen2-moe",
-                                           "deepseek-v3",
-                                           "glm4-moe",
-                                           "deepseek-moonlight"};
+const std::vector<std::string> kFolders = {
+    "llama-3.1",         "llama-3.2",   "llama4-scout",    "llama4-maverick", "mixtral-8x7b",
+    "phi3-mini",         "phi4",        "phi4-mini",       "phi3.5-moe",      "nemotron-nas",
+    "gemma3-1b",         "gemma3-4b",   "qwen2.5",         "qwen3",           "qwen3-moe",
+    "qwen2-moe",         "deepseek-v3", "deepseek-v3-fp8", "glm4-moe",        "gpt-oss",
+    "deepseek-moonlight"};
 
 INSTANTIATE_TEST_SUITE_P(Fixtures, FamilyGolden, testing::ValuesIn(cases(kFolders)), name_of_case);
 
-// The same on a GPU where there is one. LibTorch's CUDA part is loaded for it as the program does.
-bool has_gpu() {
-  if (!fs::exists("/dev/nvidiactl")) return false;
-  if (::dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) == nullptr) return false;
-  if (!at::hasCUDA()) return false;
-  at::globalContext().lazyInitDevice(c10::DeviceType::CUDA);
-  return true;
-}
-
-class FamilyGoldenCuda : public FamilyGolden {};
-GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(FamilyGoldenCuda);
+// The same on a GPU where there is one.
+class FamilyGoldenCuda : public FamilyGolden {
+ protected:
+  void SetUp() override {
+    static const std::string problem = load_cuda_library();
+    if (!problem.empty()) GTEST_SKIP() << problem;
+  }
+};
 
 TEST_P(FamilyGoldenCuda, LeftPaddedBatchInFp32) {
   const auto on_cpu = [](std::vector<at::Tensor> outputs) {
@@ -245,8 +229,7 @@ TEST_P(FamilyGoldenCuda, LeftPaddedBatchInFp32) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Fixtures, FamilyGoldenCuda,
-                         testing::ValuesIn(has_gpu() ? cases(kFolders) : std::vector<GoldenCase>{}),
+INSTANTIATE_TEST_SUITE_P(Fixtures, FamilyGoldenCuda, testing::ValuesIn(cases(kFolders)),
                          name_of_case);
 
 // Longrope has two regimes; the goldens above are of the long one.

@@ -16,7 +16,7 @@ std::unique_ptr<Model> model_of(const std::string& folder,
   const Json config = read_json_file(data_folder() / "archs" / folder / "config.json");
   for (const Family& family : families()) {
     for (const std::string& architecture : family.architectures) {
-      if (architecture != config.at("architectures").at(0)) continue;
+      if (architecture != config.at("architectures").at(0).get<std::string>()) continue;
       return family.make({config, "config.json", std::move(has_tensor)});
     }
   }

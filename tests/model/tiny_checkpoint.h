@@ -14,6 +14,7 @@
 #include "io/safetensors.h"
 #include "model/families/families.h"
 #include "model/model.h"
+#include "model/source_layout.h"
 
 namespace halftone::test {
 
@@ -117,10 +118,19 @@ inline void write_checkpoint(const fs::path& folder, const Json& config, const T
   write_tensors(folder / "model.safetensors", tensors);
 }
 
+// As the loader hands it out; what low bits stand for is not rounded.
 inline at::Tensor tensor_of(const Checkpoint& checkpoint, const TensorNeed& need) {
-  if (need.stacked.tensor.empty()) return tensor_of(checkpoint, need.name);
-  const at::Tensor slice = tensor_of(checkpoint, need.stacked.tensor)[need.stacked.index];
-  return need.stacked.input_major ? slice.t().contiguous() : slice.clone();
+  const StoredTensor stored = locate(checkpoint, need, DType::kF32);
+  std::vector<at::Tensor> pieces;
+  for (const TensorPiece& piece : stored.pieces) {
+    const StageImage image = plan_stage_image(checkpoint, {piece});
+    at::Tensor bytes = at::empty({image.bytes}, at::kByte);
+    read_stage_range(checkpoint, image, 0, image.bytes, bytes.mutable_data_ptr());
+    const StageImage::Entry& entry = image.entries.front();
+    pieces.push_back(
+        bytes.slice(0, 0, entry.bytes).view(scalar_type_of(entry.dtype)).view(entry.shape));
+  }
+  return decode_stored(stored, pieces, nullptr);
 }
 
 // What a part of a stage reads and nothing else.

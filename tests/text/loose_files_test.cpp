@@ -162,6 +162,9 @@ TEST_P(SentencePieceTest, EncodesLikeTheLibrary) {
     EXPECT_EQ(tokenizer->encode(text, false), expected.get<Ids>()) << line["text"].dump();
   }
   EXPECT_GT(compared, 100);
+#ifndef HALFTONE_HAS_ICU
+  if (kind == "t5") GTEST_SKIP() << "the normalizer of its tokenizer.json needs ICU";
+#endif
   EXPECT_EQ(tokenizer->vocabulary_size(), load_tokenizer(fixture_folder(kind))->vocabulary_size());
 }
 

@@ -5,9 +5,8 @@
 #include <cmath>
 #include <limits>
 
-#include "core/error.h"
 #include "core/log.h"
-#include "model/blocks.h"
+#include "model/config_reader.h"
 #include "model/encoder_decoder.h"
 #include "model/families/families.h"
 #include "model/relative_position.h"
@@ -31,87 +30,80 @@ struct T5Defaults {
 };
 
 // "relu", "gated-gelu": whose GELU is the tanh one, as in the published models.
-void read_feed_forward(const ModelInput& input, const T5Defaults& defaults,
+void read_feed_forward(const ConfigReader& config, const T5Defaults& defaults,
                        EncoderDecoderShape& shape) {
-  const Json& config = input.config;
-  const auto name =
-      json_member_or<std::string>(config, "feed_forward_proj", defaults.feed_forward, input.source);
+  const std::string name = config.text_or("feed_forward_proj", defaults.feed_forward);
   const std::string gated = "gated-";
   shape.gated = name.starts_with(gated);
   const std::string inner = shape.gated ? name.substr(gated.size()) : name;
   const std::string activation = name == "gated-gelu" ? "gelu_new" : inner;
-  const auto known = mlp_activation(activation);
+  const auto known = activation_named(activation);
   if (!known) {
-    throw InputError(
-        concat(input.source, ": feed_forward_proj '", name,
-               "' is not supported; supported, also behind 'gated-': ", mlp_activation_names()));
+    config.fail("feed_forward_proj '", name,
+                "' is not supported; supported, also behind 'gated-': ", activation_names());
   }
   shape.activation = *known;
   // transformers also writes what follows from it.
-  const auto dense = json_member_or<std::string>(config, "dense_act_fn", activation, input.source);
-  const bool is_gated = json_member_or<bool>(config, "is_gated_act", shape.gated, input.source);
-  if (mlp_activation(dense) != known || is_gated != shape.gated) {
-    throw InputError(concat(input.source, ": feed_forward_proj '", name, "' contradicts ",
-                            is_gated != shape.gated ? "is_gated_act" : "dense_act_fn", " (",
-                            is_gated != shape.gated ? (is_gated ? "true" : "false") : dense, ")"));
+  const std::string dense = config.text_or("dense_act_fn", activation);
+  if (activation_named(dense) != known) {
+    config.fail("feed_forward_proj '", name, "' contradicts dense_act_fn (", dense, ")");
+  }
+  const bool is_gated = config.flag_or("is_gated_act", shape.gated);
+  if (is_gated != shape.gated) {
+    config.fail("feed_forward_proj '", name, "' contradicts is_gated_act (",
+                is_gated ? "true" : "false", ")");
   }
 }
 
-void read_positions(const ModelInput& input, T5Config& t5) {
-  t5.position_buckets =
-      read_size_or(input.config, "relative_attention_num_buckets", 32, input.source);
-  t5.max_distance =
-      read_size_or(input.config, "relative_attention_max_distance", 128, input.source);
+void read_positions(const ConfigReader& config, T5Config& t5) {
+  t5.position_buckets = config.size_or("relative_attention_num_buckets", 32);
+  t5.max_distance = config.size_or("relative_attention_max_distance", 128);
   if (t5.position_buckets < 4) {
-    throw InputError(concat(input.source, ": relative_attention_num_buckets must be at least 4, ",
-                            "found ", t5.position_buckets));
+    config.fail("relative_attention_num_buckets must be at least 4, found ", t5.position_buckets);
   }
   if (t5.max_distance <= t5.position_buckets / 2) {
-    throw InputError(concat(input.source, ": relative_attention_max_distance (", t5.max_distance,
-                            ") must be larger than half of relative_attention_num_buckets (",
-                            t5.position_buckets, ")"));
+    config.fail("relative_attention_max_distance (", t5.max_distance,
+                ") must be larger than half of relative_attention_num_buckets (",
+                t5.position_buckets, ")");
   }
 }
 
 // transformers 5 writes an untied head as "tied, not scaled": whether the file holds one decides.
-void read_head(const ModelInput& input, const T5Defaults& defaults, T5Config& t5) {
-  const auto has = [&](const char* name) { return input.has_tensor && input.has_tensor(name); };
-  const bool tied = json_member_or<bool>(input.config, "tie_word_embeddings", true, input.source);
-  t5.scaled_head = json_member_or<bool>(input.config, "scale_decoder_outputs",
-                                        tied && defaults.scaled_head, input.source);
-  t5.own_head = !tied || (!t5.scaled_head && has("lm_head.weight"));
-  t5.embedding = "shared";
+void read_head(const ConfigReader& config, const ModelInput& input, const T5Defaults& defaults,
+               T5Config& t5) {
+  const auto has = [&](const std::string& module) {
+    return input.has_tensor && input.has_tensor(module + ".weight");
+  };
+  const bool tied = config.flag_or("tie_word_embeddings", true);
+  t5.scaled_head = config.flag_or("scale_decoder_outputs", tied && defaults.scaled_head);
+  t5.own_head = !tied || (!t5.scaled_head && has("lm_head"));
   // Files that name each shared tensor once may have taken another of its names.
-  for (const char* alias : {"encoder.embed_tokens", "decoder.embed_tokens"}) {
-    if (!has("shared.weight") && t5.embedding == "shared" && has(concat(alias, ".weight").c_str()))
-      t5.embedding = alias;
+  t5.embedding = "shared";
+  for (const char* alias : {"decoder.embed_tokens", "encoder.embed_tokens"}) {
+    if (!has("shared") && has(alias)) t5.embedding = alias;
   }
 }
 
 T5Config read_config(const ModelInput& input, const T5Defaults& defaults) {
-  const Json& config = input.config;
+  const ConfigReader config(input.config, input.source);
   T5Config t5;
   EncoderDecoderShape& shape = t5.shape;
-  shape.hidden = read_size(config, "d_model", input.source);
-  shape.vocabulary = read_size(config, "vocab_size", input.source);
-  shape.encoder.layers = read_layers(config, "num_layers", input.source);
-  shape.encoder.heads = read_size(config, "num_heads", input.source);
-  shape.encoder.head_dim = read_size(config, "d_kv", input.source);
-  shape.encoder.intermediate = read_size(config, "d_ff", input.source);
+  shape.hidden = config.size("d_model");
+  shape.vocabulary = config.size("vocab_size");
+  shape.encoder.layers = config.layers("num_layers");
+  shape.encoder.heads = config.size("num_heads");
+  shape.encoder.head_dim = config.size("d_kv");
+  shape.encoder.intermediate = config.size("d_ff");
   shape.decoder = shape.encoder;
-  const auto decoder_layers = config.find("num_decoder_layers");
-  if (decoder_layers != config.end() && !decoder_layers->is_null()) {
-    shape.decoder.layers = read_layers(config, "num_decoder_layers", input.source);
-  }
-  shape.norm_epsilon = json_member_or<double>(config, "layer_norm_epsilon", 1e-6, input.source);
-  if (!(shape.norm_epsilon >= 0.0) || !std::isfinite(shape.norm_epsilon)) {
-    throw InputError(concat(input.source, ": layer_norm_epsilon must not be negative, found ",
-                            shape.norm_epsilon));
+  if (config.has("num_decoder_layers")) shape.decoder.layers = config.layers("num_decoder_layers");
+  shape.norm_epsilon = config.number_or("layer_norm_epsilon", 1e-6);
+  if (shape.norm_epsilon < 0.0) {
+    config.fail("layer_norm_epsilon must not be negative, found ", shape.norm_epsilon);
   }
   shape.projections = {"q", "k", "v", "o"};
-  read_feed_forward(input, defaults, shape);
-  read_positions(input, t5);
-  read_head(input, defaults, t5);
+  read_feed_forward(config, defaults, shape);
+  read_positions(config, t5);
+  read_head(config, input, defaults, t5);
   return t5;
 }
 

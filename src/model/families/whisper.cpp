@@ -6,7 +6,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
-#include "model/blocks.h"
+#include "model/config_reader.h"
 #include "model/encoder_decoder.h"
 #include "model/families/families.h"
 
@@ -22,15 +22,14 @@ struct WhisperConfig {
   std::string source;  // config.json's path
 };
 
-StackShape read_stack(const ModelInput& input, int64_t hidden, const std::string& name) {
+StackShape read_stack(const ConfigReader& config, int64_t hidden, const std::string& name) {
   const std::string heads = name + "_attention_heads";
   StackShape stack;
-  stack.layers = read_layers(input.config, (name + "_layers").c_str(), input.source);
-  stack.heads = read_size(input.config, heads.c_str(), input.source);
-  stack.intermediate = read_size(input.config, (name + "_ffn_dim").c_str(), input.source);
+  stack.layers = config.layers((name + "_layers").c_str());
+  stack.heads = config.size(heads.c_str());
+  stack.intermediate = config.size((name + "_ffn_dim").c_str());
   if (hidden % stack.heads != 0) {
-    throw InputError(concat(input.source, ": d_model (", hidden, ") must be a multiple of ", heads,
-                            " (", stack.heads, ")"));
+    config.fail("d_model (", hidden, ") must be a multiple of ", heads, " (", stack.heads, ")");
   }
   stack.head_dim = hidden / stack.heads;
   stack.attention_scale = 1.0 / std::sqrt(static_cast<double>(stack.head_dim));
@@ -39,31 +38,30 @@ StackShape read_stack(const ModelInput& input, int64_t hidden, const std::string
 
 // scale_embedding has no effect in transformers' Whisper, and none here.
 WhisperConfig read_config(const ModelInput& input) {
-  const Json& config = input.config;
+  const ConfigReader config(input.config, input.source);
   WhisperConfig whisper;
   whisper.source = input.source;
   EncoderDecoderShape& shape = whisper.shape;
-  shape.hidden = read_size(config, "d_model", input.source);
-  shape.vocabulary = read_size(config, "vocab_size", input.source);
-  shape.encoder = read_stack(input, shape.hidden, "encoder");
-  shape.decoder = read_stack(input, shape.hidden, "decoder");
+  shape.hidden = config.size("d_model");
+  shape.vocabulary = config.size("vocab_size");
+  shape.encoder = read_stack(config, shape.hidden, "encoder");
+  shape.decoder = read_stack(config, shape.hidden, "decoder");
   shape.projections = {"q_proj", "k_proj", "v_proj", "out_proj"};
   shape.projection_biases = {true, false, true, true};
   shape.layer_norm = true;
   shape.norm_epsilon = 1e-5;
   shape.mlp_bias = true;
-  const auto activation =
-      json_member_or<std::string>(config, "activation_function", "gelu", input.source);
-  const auto known = mlp_activation(activation);
+  const std::string activation = config.text_or("activation_function", "gelu");
+  const auto known = activation_named(activation);
   if (!known) {
-    throw InputError(concat(input.source, ": activation_function '", activation,
-                            "' is not supported; supported: ", mlp_activation_names()));
+    config.fail("activation_function '", activation,
+                "' is not supported; supported: ", activation_names());
   }
   shape.activation = *known;
-  whisper.mel_bins = read_size_or(config, "num_mel_bins", 80, input.source);
-  whisper.source_positions = read_size_or(config, "max_source_positions", 1500, input.source);
-  whisper.target_positions = read_size_or(config, "max_target_positions", 448, input.source);
-  whisper.tied = json_member_or<bool>(config, "tie_word_embeddings", true, input.source);
+  whisper.mel_bins = config.size_or("num_mel_bins", 80);
+  whisper.source_positions = config.size_or("max_source_positions", 1500);
+  whisper.target_positions = config.size_or("max_target_positions", 448);
+  whisper.tied = config.flag_or("tie_word_embeddings", true);
   return whisper;
 }
 

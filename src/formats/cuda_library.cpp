@@ -1,4 +1,4 @@
-#include "app/cuda_library.h"
+#include "formats/cuda_library.h"
 
 #include <ATen/Context.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
