@@ -1,6 +1,6 @@
 """Models whose configuration and tensors disagree, and architectures that nobody knows."""
 from checkpoints import Checkpoint, Tensor
-from halftone_cli import INPUT, NANO_LLAMA, USAGE, main, read_json, summary_of
+from halftone_cli import INPUT, NANO_LLAMA, USAGE, file_sums, main, read_json, summary_of
 from models import ARCHS, ModelTest, model_of
 
 
@@ -115,9 +115,9 @@ class Architectures(BadModels):
         model = renamed.save(self.folder / "renamed")
         found = self.quantize("taken", *options, "--family", "llama", model=model)
         self.assertEqual(read_json(found / "config.json")["architectures"], ["NewForCausalLM"])
-        self.assertEqual(*({name: tensor for name, tensor in Checkpoint(folder).tensors.items()
-                            if name.startswith(("model.", "lm_head"))}
-                           for folder in (found, expected)))
+        differing = {name for name, digest in file_sums(found).items()
+                     if digest != file_sums(expected)[name]}
+        self.assertEqual(differing, {"config.json"})
         self.succeed("evaluate", "--model", found, "--family", "llama", "--tasks", "logits",
                      "--input", ARCHS / "llama-3.1" / "golden.safetensors", "--output",
                      self.folder / "logits.safetensors")
