@@ -14,7 +14,8 @@ torch_oldest=2.6
 # What libtorch_cpu.so of that wheel loads; everything else in its requirements is for GPUs.
 torch_libraries=(nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
 interop_packages=(
-  safetensors transformers==5.17.0 tokenizers numpy torch==$torch_version bitsandbytes accelerate)
+  safetensors transformers==5.17.0 tokenizers numpy torch==$torch_version bitsandbytes accelerate
+  compressed-tensors)
 
 with_tests=
 with_lint=

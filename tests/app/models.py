@@ -4,7 +4,7 @@ import random
 import shutil
 from pathlib import Path
 
-from checkpoints import floats_of, read_safetensors
+from checkpoints import Checkpoint, floats_of, read_safetensors
 from halftone_cli import DATA, CliTest
 
 ARCHS = DATA / "archs"
@@ -46,6 +46,13 @@ def copied_model(source, folder):
     for path in Path(source).iterdir():
         (folder / path.name).symlink_to(path.resolve())
     return folder
+
+
+def model_of(name):
+    """To be changed; without the tensors of the golden files beside it."""
+    checkpoint = Checkpoint(ARCHS / name)
+    checkpoint.tensors = read_safetensors(ARCHS / name / "model.safetensors")
+    return checkpoint
 
 
 def replace(folder, name, source):

@@ -1,4 +1,4 @@
-"""Every family in every kind of format: quantized, exported, read back, compared with the original."""
+"""Every family in formats of every kind: quantized, exported, read back, compared."""
 import math
 import random
 import struct
@@ -16,7 +16,7 @@ NO_NVFP4 = {"deepseek-moonlight", "deepseek-v3", "deepseek-v3-fp8", "gemma3-1b",
             "whisper"}
 # Norm of the error over the norm of the logits: of dense models, and of those with a router, where
 # an error may choose another expert. The models are untrained, which makes errors grow.
-BOUNDS = {"fp8": (0.32, 0.58), "int8_sq": (0.28, 0.46), "int8_wo": (0.07, 0.26),
+BOUNDS = {"fp8": (0.32, 0.58), "int8_sq": (0.36, 0.46), "int8_wo": (0.07, 0.26),
           "nvfp4": (0.64, 0.80), "int4": (0.57, 0.72)}
 TABLE = {}
 
