@@ -158,11 +158,14 @@ class LargeLayer(CliTest):
         calibration = self.write("ids.jsonl", id_lines(VOCABULARY, seed=3, lines=4))
         options = ("quantize", "--model", model, "--format", "fp8", "--calib", calibration,
                    "--threads", 1)
-        whole = self.succeed_json(*options, "--out", self.folder / "whole")
-        parts = self.succeed_json(*options, "--out", self.folder / "parts", "--max-stage-bytes",
-                                  20000000)
-        self.assertEqual(whole["outputs"][0]["digest"], parts["outputs"][0]["digest"])
-        peaks = [run["peak_memory"]["host_bytes"] for run in (whole, parts)]
+        peaks, digests = [], set()
+        for more in ((), ("--max-stage-bytes", 20000000)):
+            # The least of three runs: how far writes run behind varies.
+            runs = [self.succeed_json(*options, *more, "--overwrite", "--out", self.folder / "out")
+                    for _ in range(3)]
+            peaks.append(min(run["peak_memory"]["host_bytes"] for run in runs))
+            digests.update(run["outputs"][0]["digest"] for run in runs)
+        self.assertEqual(len(digests), 1)
         print("peaks:", *(f"{peak / 1e6:.0f} MB" for peak in peaks))
         self.assertGreater(peaks[0] - peaks[1], 180e6)
 
