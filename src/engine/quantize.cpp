@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <functional>
+#include <numeric>
 
 #include "core/error.h"
 #include "core/log.h"
@@ -54,20 +56,30 @@ LinearRecords gather_records(const LinearRecords& mine, Communicator& ranks) {
   return all;
 }
 
-int64_t elements_of(const Checkpoint& checkpoint) {
-  int64_t elements = 0;
-  for (const std::string& name : checkpoint.names()) elements += checkpoint.info(name).count();
-  return elements;
+int64_t elements_of(const StoredTensor& tensor) {
+  return std::accumulate(tensor.shape.begin(), tensor.shape.end(), int64_t{1}, std::multiplies<>());
 }
 
-QuantizeResult::Output describe(const Target& target, const Checkpoint& checkpoint,
+// The source's weights, tied ones once; what low bits stand for, not how they are packed.
+int64_t elements_of(const SourceLayout& source) {
+  std::map<std::string, int64_t> elements;
+  for (const std::vector<StoredTensor>& stage : source.stages()) {
+    for (const StoredTensor& tensor : stage) elements[tensor.name] = elements_of(tensor);
+  }
+  for (const StoredTensor& tensor : source.extra()) elements[tensor.name] = elements_of(tensor);
+  int64_t sum = 0;
+  for (const auto& [name, count] : elements) sum += count;
+  return sum;
+}
+
+QuantizeResult::Output describe(const Target& target, const SourceLayout& source,
                                 const LinearRecords& records) {
   QuantizeResult::Output output;
   output.format = target.plan.recipe.name;
   output.dir = target.out;
   output.bytes = target.hf.layout.total_bytes;
   output.bits_per_weight =
-      8.0 * static_cast<double>(output.bytes) / static_cast<double>(elements_of(checkpoint));
+      8.0 * static_cast<double>(output.bytes) / static_cast<double>(elements_of(source));
   for (const auto& [name, record] : records)
     output.fallbacks += record.contains("fallback") ? 1 : 0;
   return output;
@@ -171,7 +183,7 @@ QuantizeResult quantize(const SourceLayout& source, Model& model,
   for (size_t t = 0; t < targets.size(); ++t) {
     records.push_back(gather_records(packers[t].records(), cluster.control));
     for (const auto& [name, record] : solver.records(t)) records[t][name] = record;
-    result.outputs.push_back(describe(targets[t], checkpoint, records[t]));
+    result.outputs.push_back(describe(targets[t], source, records[t]));
     result.outputs[t].digest = writers[t].digest(cluster.control);
   }
   result.phases["finish"] = {seconds_since(start), 0};

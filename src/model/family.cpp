@@ -75,15 +75,6 @@ std::unique_ptr<Model> make_model(const Checkpoint& checkpoint, const std::strin
                       [&](const std::string& name) { return checkpoint.has(name); }});
 }
 
-std::vector<std::vector<std::string>> tensor_names(const Model& model) {
-  std::vector<std::vector<std::string>> names;
-  for (const StageSpec& stage : model.stages()) {
-    names.emplace_back();
-    for (const TensorNeed& need : stage.tensors) names.back().push_back(need.name);
-  }
-  return names;
-}
-
 DType model_dtype(const Checkpoint& checkpoint) {
   const Json& config = checkpoint.config();
   const std::string source = config_path(checkpoint);

@@ -93,9 +93,6 @@ class Model {
                          States states, const BatchContext& batch, LinearRunner& runner) const = 0;
 };
 
-// The names of every stage's tensors.
-std::vector<std::vector<std::string>> tensor_names(const Model& model);
-
 // The dtype that config.json gives ("dtype" or "torch_dtype"); of the first floating tensor when it
 // says nothing.
 DType model_dtype(const Checkpoint& checkpoint);
