@@ -67,7 +67,8 @@ LoadedData load_tensor_files(const DataRequest& request, const Model& model) {
 
 void add_calibration_options(Options& options) {
   options.group("Calibration data");
-  options.paths("calib", "JSONL, text, or JSONL with input_ids; default: an embedded text");
+  options.paths("calib",
+                "JSONL (text or input_ids), text, WAV or .safetensors; default: an embedded text");
   options.integer("calib-samples", 512, 1, 100'000'000, "use the first N samples");
   options.integer("calib-length", 512, 1, 10'000'000, "cut samples to N tokens");
   options.text("text-field", "NAME", "text", "the field of a JSONL line that holds the text");
