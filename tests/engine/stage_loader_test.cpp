@@ -10,15 +10,6 @@
 namespace halftone::test {
 namespace {
 
-std::vector<std::vector<std::string>> tensor_names(const Model& model) {
-  std::vector<std::vector<std::string>> names;
-  for (const StageSpec& stage : model.stages()) {
-    names.emplace_back();
-    for (const TensorNeed& need : stage.tensors) names.back().push_back(need.name);
-  }
-  return names;
-}
-
 std::vector<StoredTensor> stored(const Checkpoint& checkpoint,
                                  const std::vector<std::string>& names) {
   std::vector<StoredTensor> tensors;

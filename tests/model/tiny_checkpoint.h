@@ -133,6 +133,16 @@ inline at::Tensor tensor_of(const Checkpoint& checkpoint, const TensorNeed& need
   return decode_stored(stored, pieces, nullptr);
 }
 
+// The names of every stage's tensors.
+inline std::vector<std::vector<std::string>> tensor_names(const Model& model) {
+  std::vector<std::vector<std::string>> names;
+  for (const StageSpec& stage : model.stages()) {
+    names.emplace_back();
+    for (const TensorNeed& need : stage.tensors) names.back().push_back(need.name);
+  }
+  return names;
+}
+
 // What a part of a stage reads and nothing else.
 inline StageWeights weights_of_stage(const Checkpoint& checkpoint, const StageSpec& stage,
                                      at::ScalarType dtype, const StagePart& part = {},
