@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <thread>
 
@@ -53,6 +54,8 @@ void add_run_options(Options& options) {
                           "take a layer with more weights than this a few experts at a time");
   options.integer("seed", 0, 0, INT64_MAX,
                   "seed of everything random (max calibration draws nothing)");
+  options.integer("watchdog-seconds", 60, 0, 86'400,
+                  "end the run when a rank was silent for so long; 0: never");
   options.flag("json", "print one JSON object to standard output and nothing else");
 }
 
@@ -75,6 +78,9 @@ RunSetup::RunSetup(const Options& options, const World& world)
       pool_(std::make_unique<ThreadPool>(thread_count(options, world),
                                          [] { at::set_num_threads(1); })) {
   require_same(*control_, "options", options.resolved().dump());
+  if (const int64_t seconds = options.get_integer("watchdog-seconds"); seconds > 0) {
+    world.start_watchdog(std::chrono::seconds(seconds));
+  }
   const at::Device device = pick_device(options, world);
   if (device.is_cuda() && world.size() > 1) nccl_ = make_nccl_communicator(world);
   cluster_ = std::make_unique<Cluster>(

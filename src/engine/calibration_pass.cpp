@@ -54,6 +54,7 @@ class Calibration {
                       options_.show_progress && cluster_.world.rank() == 0);
     for (size_t s = 0; s < stages; ++s) {
       const std::string& name = model_.stages()[s].name;
+      cluster_.world.activity().begin_stage("calibrate " + name);
       try {
         run_stage(s, consume);
       } catch (Error& error) {
@@ -85,6 +86,7 @@ class Calibration {
     const bool again = options_.propagate_quantized && s + 1 < computed_;
     const std::vector<States> inputs = again ? pass_.inputs() : std::vector<States>();
     Seen seen{{}, StageStatistics(model_.stages()[s]), {pass_.mine(), total_batches_, {}}, {}};
+    Activity& activity = cluster_.world.activity();
     const LoadedStage loaded = load_and_observe(s, seen);
 
     auto start = Clock::now();
@@ -92,6 +94,7 @@ class Calibration {
     times_.forward_seconds += seconds_since(start);
 
     start = Clock::now();
+    activity.begin_step("solve and pack");
     const bool captured = s < computed_ && options_.observe[s].capture;
     const std::optional<ServedStage> served =
         consume({s, loaded, seen.amax, seen.statistics, captured ? &seen.inputs : nullptr});
@@ -99,6 +102,7 @@ class Calibration {
     if (!again) return;
 
     start = Clock::now();
+    activity.begin_step("second forward");
     check(served.has_value(), "propagate: quantized needs the quantized stage");
     pass_.restore(inputs);
     for (const LoadStep& step : seen.steps) {
@@ -114,12 +118,14 @@ class Calibration {
   LoadedStage load_and_observe(size_t s, Seen& seen) {
     while (true) {
       auto start = Clock::now();
+      cluster_.world.activity().begin_step("load");
       seen.steps.push_back(loader_.step());
       const StagePart part = seen.steps.back().part;
       LoadedStage loaded = loader_.next();
       seen.amax.merge(amax_of_stage(loaded, source_.checkpoint(), cluster_));
       times_.load_seconds += seconds_since(start);
       start = Clock::now();
+      cluster_.world.activity().begin_step("forward");
       if (s < computed_) observe(s, part, loaded, seen);
       times_.forward_seconds += seconds_since(start);
       if (part.whole()) return loaded;

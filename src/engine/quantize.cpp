@@ -166,12 +166,14 @@ QuantizeResult quantize(const SourceLayout& source, Model& model,
       source, model, batches, calibration_options(model, targets, options), cluster,
       [&](const CalibratedStage& seen) { return solver.run(seen, packers, store); });
 
+  cluster.world.activity().begin_stage("finish");
   const auto start = Clock::now();
   QuantizeResult result;
   result.phases["load"] = {times.load_seconds, sum_over_ranks(times.bytes_read, cluster.control)};
   result.phases["forward"] = {times.forward_seconds, 0};
   result.phases["pack"] = {times.consume_seconds, 0};
   for (size_t t = 0; t < targets.size(); ++t) {
+    cluster.world.activity().begin_step("write");
     packers[t].copy_extra(source);
     writers[t].complete(cluster.control, checkpoint, targets[t].config);
   }
@@ -184,6 +186,7 @@ QuantizeResult quantize(const SourceLayout& source, Model& model,
     records.push_back(gather_records(packers[t].records(), cluster.control));
     for (const auto& [name, record] : solver.records(t)) records[t][name] = record;
     result.outputs.push_back(describe(targets[t], source, records[t]));
+    cluster.world.activity().begin_step("digest");
     result.outputs[t].digest = writers[t].digest(cluster.control);
   }
   result.phases["finish"] = {seconds_since(start), 0};

@@ -1,0 +1,282 @@
+#include "dist/watchdog.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdlib>
+#include <thread>
+#include <vector>
+
+#include "core/log.h"
+#include "core/stop_signal.h"
+#include "dist/agreement.h"
+#include "dist/communicator.h"
+#include "dist/local_process.h"
+#include "dist/report_exchange.h"
+#include "dist/roll_call.h"
+#include "dist/world.h"
+
+namespace halftone {
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+
+// Short, since mpirun kills all ranks one second after one of them ended; long enough to cost
+// nothing on a core that computes.
+constexpr auto kPoll = 30ms;
+constexpr auto kProcessCheck = 100ms;
+// What the news of a loss may take to reach everybody before this process ends.
+constexpr auto kFarewell = 400ms;
+// The launcher ends a failed run within a second or two; after that this rank ends by itself.
+constexpr auto kLauncherPatience = 3s;
+constexpr int kPeerLost = 5;
+
+// More often in small worlds, where lists are short.
+Clock::duration beat_interval(int ranks, Clock::duration limit) {
+  const Clock::duration wanted = 250ms * std::max(1, ranks / 64);
+  return std::clamp<Clock::duration>(wanted, kPoll, std::max<Clock::duration>(kPoll, limit / 10));
+}
+
+// The limit less what a report may be under way, so that a loss shows within the limit.
+Clock::duration allowed_silence(int ranks, Clock::duration limit) {
+  const auto hops = static_cast<int>(std::ceil(std::log2(ranks)));
+  return std::max<Clock::duration>(limit * 2 / 3, limit - (hops + 1) * beat_interval(ranks, limit));
+}
+
+struct Neighbour {
+  int rank;
+  LocalProcess process;
+  bool missed = false;  // at the check before
+};
+
+}  // namespace
+
+class Watchdog::Watch {
+ public:
+  Watch(const World& world, const WatchdogOptions& options, std::vector<std::string> hosts,
+        std::vector<Neighbour> neighbours)
+      : world_(world),
+        limit_(options.limit),
+        interval_(beat_interval(world.size(), options.limit)),
+        list_(world.rank(), std::move(hosts), allowed_silence(world.size(), options.limit),
+              Clock::now()),
+        neighbours_(std::move(neighbours)) {
+    if (options.messages) exchange_.emplace(world);
+    thread_ = std::thread([this] { run(); });
+  }
+  ~Watch() {
+    abandoned_.store(true);
+    thread_.join();
+  }
+  Watch(const Watch&) = delete;
+  Watch& operator=(const Watch&) = delete;
+
+  void finish() {
+    done_.store(true);
+    while (!over_.load()) std::this_thread::sleep_for(1ms);
+  }
+
+  void announce_failure(int code) {
+    failure_.store(code);
+    const auto start = Clock::now();
+    while (!announced_.load() && !over_.load() && Clock::now() - start < kFarewell) {
+      std::this_thread::sleep_for(1ms);
+    }
+  }
+
+ private:
+  void run() {
+    auto last = Clock::now();
+    while (!abandoned_.load() && !over_.load()) {
+      const auto now = Clock::now();
+      // A process that was stopped itself has not heard what the others said.
+      if (now - last > limit_ / 4) {
+        list_.forgive(now);
+        last_check_ = now;
+      }
+      last = now;
+      take_own_news();
+      listen(now);
+      const bool all_done = exchange_ ? list_.all_done() : done_.load();
+      if (all_done) {
+        leave();
+      } else {
+        look_for_losses(now);
+      }
+      std::this_thread::sleep_for(done_.load() ? 2ms : kPoll);
+    }
+  }
+
+  void take_own_news() {
+    bool news = done_.load() && list_.set_standing(world_.rank(), Standing::kDone, 0);
+    const int code = failure_.load();
+    if (code != 0) {
+      news |= list_.set_standing(world_.rank(), Standing::kFailed, code);
+    }
+    urgent_ = urgent_ || news;
+  }
+
+  void listen(Clock::time_point now) {
+    if (exchange_) urgent_ = exchange_->progress(list_) || urgent_;
+    if (urgent_ || now - last_beat_ >= interval_) tell(now);
+    if (failure_.load() != 0 && (!exchange_ || exchange_->idle())) announced_.store(true);
+  }
+
+  void tell(Clock::time_point now) {
+    list_.beat(world_.activity().now());
+    if (exchange_ && !left_) exchange_->send(list_.reports());
+    last_beat_ = now;
+    urgent_ = false;
+  }
+
+  // Everybody knows, or learns from the last lists, that all are done.
+  void leave() {
+    if (exchange_ && !left_) exchange_->send_last(list_.reports());
+    if (!left_) left_since_ = Clock::now();
+    left_ = true;
+    over_.store(!exchange_ || exchange_->finished() || Clock::now() - left_since_ > limit_);
+  }
+
+  void look_for_losses(Clock::time_point now) {
+    if (now - last_check_ >= kProcessCheck) {
+      last_check_ = now;
+      check_processes();
+    }
+    if (exchange_) list_.note_silence(now);
+    if (failure_.load() != 0) return;  // the main thread ends this process
+    if (const std::optional<int> lost = list_.lost()) end_with_loss(*lost);
+    if (const std::optional<int> failed = list_.failed()) end_with_failure(*failed, now);
+    warn_of_waits(now);
+    warn_of_stop(now);
+  }
+
+  // Two checks in a row, so that the news of a rank that ended in order comes first.
+  void check_processes() {
+    for (Neighbour& neighbour : neighbours_) {
+      const Standing standing = list_.reports()[static_cast<size_t>(neighbour.rank)].standing;
+      if (standing != Standing::kRunning || !neighbour.process.ended()) continue;
+      if (neighbour.missed) list_.set_standing(neighbour.rank, Standing::kGone, 0);
+      neighbour.missed = true;
+    }
+  }
+
+  [[noreturn]] void end_with_loss(int lost) {
+    list_.beat(world_.activity().now());
+    log_error(list_.describe_loss(lost));
+    const auto start = Clock::now();
+    while (Clock::now() - start < kFarewell) {
+      if (exchange_) {
+        exchange_->send(list_.reports());
+        exchange_->progress(list_);
+      }
+      std::this_thread::sleep_for(kPoll);
+    }
+    // One rank asks the launcher to end what cannot end by itself, a stopped process say.
+    if (world_.rank() == list_.first_alive()) world_.end_all(kPeerLost);
+    std::_Exit(kPeerLost);
+  }
+
+  // The launcher ends this process when it can; the signal must do that at once.
+  void end_with_failure(int failed, Clock::time_point now) {
+    const int code = list_.reports()[static_cast<size_t>(failed)].code;
+    if (failed_since_ == Clock::time_point()) {
+      failed_since_ = now;
+      const bool told_already = stop_requested();
+      restore_stop_signals();
+      if (told_already) std::_Exit(code);
+    }
+    if (now - failed_since_ < kLauncherPatience) return;
+    log_error("rank ", failed, " ended the run with exit code ", code,
+              "; its own message says why");
+    std::_Exit(code);
+  }
+
+  void warn_of_waits(Clock::time_point now) {
+    if (!exchange_ || now < next_warning_) return;
+    next_warning_ = now + limit_ / 8;
+    const std::string text = list_.describe_wait(limit_ / 2, now);
+    if (text.empty()) {
+      warning_gap_ = limit_ / 2;
+      return;
+    }
+    log_warn(text);
+    next_warning_ = now + warning_gap_;
+    warning_gap_ *= 2;
+  }
+
+  // mpirun answers the end of a rank on another host with SIGTERM here and SIGKILL a second later:
+  // then this is the only chance to name who is missing.
+  void warn_of_stop(Clock::time_point now) {
+    if (!exchange_ || stop_told_ || !stop_requested()) return;
+    if (stop_since_ == Clock::time_point()) stop_since_ = now;
+    if (now - stop_since_ < 800ms) return;
+    stop_told_ = true;
+    const std::string quiet =
+        list_.describe_quiet(std::max<Clock::duration>(700ms, 2 * interval_), now);
+    if (!quiet.empty()) log_warn("asked to stop; not heard of: ", quiet);
+  }
+
+  const World& world_;
+  const Clock::duration limit_;
+  const Clock::duration interval_;
+  // Of the thread alone.
+  RollCall list_;
+  std::vector<Neighbour> neighbours_;
+  std::optional<ReportExchange> exchange_;
+  bool urgent_ = true;
+  bool left_ = false;
+  bool stop_told_ = false;
+  Clock::time_point last_beat_;
+  Clock::time_point last_check_;
+  Clock::time_point left_since_;
+  Clock::time_point failed_since_;
+  Clock::time_point stop_since_;
+  Clock::time_point next_warning_;
+  Clock::duration warning_gap_ = limit_ / 2;
+  // Between the threads.
+  std::atomic<bool> done_ = false;
+  std::atomic<bool> abandoned_ = false;
+  std::atomic<bool> over_ = false;
+  std::atomic<bool> announced_ = false;
+  std::atomic<int> failure_ = 0;
+  std::thread thread_;
+};
+
+namespace {
+
+std::vector<Neighbour> find_neighbours(const World& world, Communicator& ranks) {
+  std::vector<LocalProcess> processes(static_cast<size_t>(world.size()));
+  const LocalProcess mine = LocalProcess::of_this_one();
+  processes[static_cast<size_t>(world.rank())] = mine;
+  ranks.all_gather(processes.data(), sizeof(LocalProcess));
+  std::vector<Neighbour> neighbours;
+  for (int r = 0; r < world.size(); ++r) {
+    const LocalProcess& process = processes[static_cast<size_t>(r)];
+    if (r == world.rank() || world.node_of()[static_cast<size_t>(r)] != world.node()) continue;
+    // Where the ids are another container's, only the heartbeat tells.
+    if (process.numbering == mine.numbering && !process.ended()) neighbours.push_back({r, process});
+  }
+  return neighbours;
+}
+
+}  // namespace
+
+Watchdog::Watchdog(const World& world, const WatchdogOptions& options) {
+  const auto ranks = make_mpi_communicator(world);
+  std::vector<Neighbour> neighbours = find_neighbours(world, *ranks);
+  watch_ = std::make_unique<Watch>(world, options, gather_texts(*ranks, world.host()),
+                                   std::move(neighbours));
+}
+
+Watchdog::~Watchdog() = default;
+
+void Watchdog::finish() {
+  watch_->finish();
+}
+
+void Watchdog::announce_failure(int code) {
+  watch_->announce_failure(code);
+}
+
+}  // namespace halftone
