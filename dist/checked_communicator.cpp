@@ -18,9 +18,9 @@ enum class Operation : int64_t { kBarrier, kBroadcast, kAllReduce, kAllGather, k
 struct Call {
   int64_t number = 0;
   Operation operation = Operation::kBarrier;
-  int64_t amount = 0;   // bytes, or elements of a reduction
-  int64_t detail = 0;   // the root, or a reduction's type and operation
-  uint64_t parts = 0;   // of the bytes per rank, in order
+  int64_t amount = 0;  // bytes, or elements of a reduction
+  int64_t detail = 0;  // the root, or a reduction's type and operation
+  uint64_t parts = 0;  // of the bytes per rank, in order
 
   bool operator==(const Call&) const = default;
 };

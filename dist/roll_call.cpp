@@ -37,10 +37,9 @@ bool is_lost(Standing standing) {
 
 }  // namespace
 
-RollCall::RollCall(int rank, std::vector<std::string> hosts, Duration limit, Time now)
+RollCall::RollCall(int rank, std::vector<std::string> hosts, Time now)
     : rank_(static_cast<size_t>(rank)),
       hosts_(std::move(hosts)),
-      limit_(limit),
       reports_(hosts_.size()),
       heard_(hosts_.size(), now) {
   check(rank_ < hosts_.size(), "a rank of this run");
@@ -76,15 +75,13 @@ bool RollCall::set_standing(int rank, Standing standing, int32_t code) {
   return true;
 }
 
-bool RollCall::note_silence(Time now) {
-  bool news = false;
+void RollCall::note_silence(Time now, Duration limit) {
   for (size_t r = 0; r < reports_.size(); ++r) {
     const Duration silence = now - heard_[r];
-    if (r == rank_ || silence < limit_) continue;
-    news |= set_standing(static_cast<int>(r), Standing::kSilent,
-                         static_cast<int32_t>(std::min<int64_t>(milliseconds(silence), INT32_MAX)));
+    if (r == rank_ || silence < limit) continue;
+    set_standing(static_cast<int>(r), Standing::kSilent,
+                 static_cast<int32_t>(std::min<int64_t>(milliseconds(silence), INT32_MAX)));
   }
-  return news;
 }
 
 void RollCall::forgive(Time now) {
@@ -148,6 +145,7 @@ std::string RollCall::describe_wait(Duration patience, Time now) const {
   std::vector<size_t> waiting;
   std::vector<size_t> absent;
   for (size_t r = 0; r < reports_.size(); ++r) {
+    if (r != rank_ && now - heard_[r] > patience / 2) continue;
     (reports_[r].activity.waits() ? waiting : absent).push_back(r);
   }
   const auto patient = std::find_if(waiting.begin(), waiting.end(), [&](size_t r) {

@@ -35,8 +35,7 @@ class RollCall {
   using Time = std::chrono::steady_clock::time_point;
   using Duration = std::chrono::steady_clock::duration;
 
-  // Whoever is silent for `limit` is lost.
-  RollCall(int rank, std::vector<std::string> hosts, Duration limit, Time now);
+  RollCall(int rank, std::vector<std::string> hosts, Time now);
 
   std::span<const RankReport> reports() const { return reports_; }
   // This rank lives.
@@ -45,8 +44,8 @@ class RollCall {
   bool merge(std::span<const RankReport> other, Time now);
   // Another standing than before of this or another rank. True: it is news.
   bool set_standing(int rank, Standing standing, int32_t code);
-  // Ranks that were silent for too long.
-  bool note_silence(Time now);
+  // Ranks that were silent for so long are lost.
+  void note_silence(Time now, Duration limit);
   // This process did not run for a while, so nobody's silence counts.
   void forgive(Time now);
 
@@ -62,7 +61,7 @@ class RollCall {
   std::string describe_loss(int lost) const;
   // "rank 3 on host b has computed 40 s in forward of calibrate layer 12 while ranks 0-2 wait in
   // all-gather of calibrate layer 12". Nothing unless this rank is the first one that has waited
-  // for `patience` at least, and others have not come.
+  // for `patience` at least, and others that still report have not come.
   std::string describe_wait(Duration patience, Time now) const;
   // Ranks not heard of for so long, for a last word: "rank 3 on host b (2.1 s ago, in ...)".
   std::string describe_quiet(Duration silence, Time now) const;
@@ -74,7 +73,6 @@ class RollCall {
 
   size_t rank_;
   std::vector<std::string> hosts_;
-  Duration limit_;
   std::vector<RankReport> reports_;
   std::vector<Time> heard_;
 };

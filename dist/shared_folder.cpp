@@ -115,8 +115,7 @@ class SharedFolderCheck {
   std::string complaint(int node, const std::string& what) const {
     return concat("'", folder_.string(), "': host ", world_.host(), ' ', what, " host ",
                   host_of(node), " wrote: the folder is not shared by all hosts, or its file ",
-                  "system does not rename in one step or shows the past; choose another ",
-                  option_);
+                  "system does not rename in one step or shows the past; choose another ", option_);
   }
 
   std::string write_or_say(int version) {

@@ -10,6 +10,7 @@
 #include "core/log.h"
 #include "core/stop_signal.h"
 #include "dist/agreement.h"
+#include "dist/broken_connection.h"
 #include "dist/communicator.h"
 #include "dist/local_process.h"
 #include "dist/report_exchange.h"
@@ -28,6 +29,11 @@ constexpr auto kPoll = 30ms;
 constexpr auto kProcessCheck = 100ms;
 // What the news of a loss may take to reach everybody before this process ends.
 constexpr auto kFarewell = 400ms;
+// After a connection broke or a signal came, everybody reports at each poll, so that who is silent
+// for so long is missing. In time for mpirun's SIGKILL, a second after its SIGTERM.
+constexpr auto kAlarmSilence = 600ms;
+// A connection that broke without a missing rank.
+constexpr auto kAlarmPatience = 5s;
 // The launcher ends a failed run within a second or two; after that this rank ends by itself.
 constexpr auto kLauncherPatience = 3s;
 constexpr int kPeerLost = 5;
@@ -38,10 +44,10 @@ Clock::duration beat_interval(int ranks, Clock::duration limit) {
   return std::clamp<Clock::duration>(wanted, kPoll, std::max<Clock::duration>(kPoll, limit / 10));
 }
 
-// The limit less what a report may be under way, so that a loss shows within the limit.
-Clock::duration allowed_silence(int ranks, Clock::duration limit) {
-  const auto hops = static_cast<int>(std::ceil(std::log2(ranks)));
-  return std::max<Clock::duration>(limit * 2 / 3, limit - (hops + 1) * beat_interval(ranks, limit));
+// How old a report may be when the last rank hears of it.
+Clock::duration report_delay(int ranks, Clock::duration limit) {
+  const auto steps = static_cast<int>(std::ceil(std::log2(ranks)));
+  return (steps + 1) * beat_interval(ranks, limit);
 }
 
 struct Neighbour {
@@ -59,8 +65,10 @@ class Watchdog::Watch {
       : world_(world),
         limit_(options.limit),
         interval_(beat_interval(world.size(), options.limit)),
-        list_(world.rank(), std::move(hosts), allowed_silence(world.size(), options.limit),
-              Clock::now()),
+        report_delay_(report_delay(world.size(), options.limit)),
+        // So that a loss shows within the limit.
+        allowed_silence_(std::max<Clock::duration>(limit_ * 2 / 3, limit_ - report_delay_)),
+        list_(world.rank(), std::move(hosts), Clock::now()),
         neighbours_(std::move(neighbours)) {
     if (options.messages) exchange_.emplace(world);
     thread_ = std::thread([this] { run(); });
@@ -91,7 +99,7 @@ class Watchdog::Watch {
     while (!abandoned_.load() && !over_.load()) {
       const auto now = Clock::now();
       // A process that was stopped itself has not heard what the others said.
-      if (now - last > limit_ / 4) {
+      if (now - last > std::min<Clock::duration>(limit_ / 4, 5s)) {
         list_.forgive(now);
         last_check_ = now;
       }
@@ -119,7 +127,9 @@ class Watchdog::Watch {
 
   void listen(Clock::time_point now) {
     if (exchange_) urgent_ = exchange_->progress(list_) || urgent_;
-    if (urgent_ || now - last_beat_ >= interval_) tell(now);
+    const bool alarmed = connection_broken() || stop_requested();
+    if (alarmed && alarm_since_ == Clock::time_point()) alarm_since_ = now;
+    if (urgent_ || alarmed || now - last_beat_ >= interval_) tell(now);
     if (failure_.load() != 0 && (!exchange_ || exchange_->idle())) announced_.store(true);
   }
 
@@ -143,12 +153,13 @@ class Watchdog::Watch {
       last_check_ = now;
       check_processes();
     }
-    if (exchange_) list_.note_silence(now);
+    if (exchange_) list_.note_silence(now, allowed_silence_);
+    if (connection_broken()) look_behind_connection(now);
     if (failure_.load() != 0) return;  // the main thread ends this process
     if (const std::optional<int> lost = list_.lost()) end_with_loss(*lost);
     if (const std::optional<int> failed = list_.failed()) end_with_failure(*failed, now);
     warn_of_waits(now);
-    warn_of_stop(now);
+    if (stop_requested()) warn_of_quiet_ranks(now);
   }
 
   // Two checks in a row, so that the news of a rank that ended in order comes first.
@@ -205,33 +216,47 @@ class Watchdog::Watch {
     warning_gap_ *= 2;
   }
 
+  // MPI itself lost somebody: who is silent from then on is the one. Ranks that have no such alarm
+  // report as always, so more than one report must be missing unless the launcher's signal, which
+  // comes to all, has come too.
+  void look_behind_connection(Clock::time_point now) {
+    const Clock::duration silence =
+        stop_requested() ? kAlarmSilence
+                         : std::max<Clock::duration>(kAlarmSilence, 2 * report_delay_);
+    if (exchange_ && now - alarm_since_ >= silence) list_.note_silence(now, silence);
+    if (list_.lost() || now - alarm_since_ < kAlarmPatience) return;
+    log_error("MPI lost the connection to another rank, and no rank is missing: the network ",
+              "failed");
+    world_.end_all(kPeerLost);
+  }
+
   // mpirun answers the end of a rank on another host with SIGTERM here and SIGKILL a second later:
-  // then this is the only chance to name who is missing.
-  void warn_of_stop(Clock::time_point now) {
-    if (!exchange_ || stop_told_ || !stop_requested()) return;
-    if (stop_since_ == Clock::time_point()) stop_since_ = now;
-    if (now - stop_since_ < 800ms) return;
-    stop_told_ = true;
-    const std::string quiet =
-        list_.describe_quiet(std::max<Clock::duration>(700ms, 2 * interval_), now);
+  // where no connection broke this is the only chance to name who is missing. No more than a
+  // warning, since the signal may be the user's.
+  void warn_of_quiet_ranks(Clock::time_point now) {
+    if (!exchange_ || quiet_told_ || now - alarm_since_ < kAlarmSilence) return;
+    quiet_told_ = true;
+    const std::string quiet = list_.describe_quiet(kAlarmSilence, now);
     if (!quiet.empty()) log_warn("asked to stop; not heard of: ", quiet);
   }
 
   const World& world_;
   const Clock::duration limit_;
   const Clock::duration interval_;
+  const Clock::duration report_delay_;
+  const Clock::duration allowed_silence_;
   // Of the thread alone.
   RollCall list_;
   std::vector<Neighbour> neighbours_;
   std::optional<ReportExchange> exchange_;
   bool urgent_ = true;
   bool left_ = false;
-  bool stop_told_ = false;
+  bool quiet_told_ = false;
   Clock::time_point last_beat_;
   Clock::time_point last_check_;
   Clock::time_point left_since_;
   Clock::time_point failed_since_;
-  Clock::time_point stop_since_;
+  Clock::time_point alarm_since_;
   Clock::time_point next_warning_;
   Clock::duration warning_gap_ = limit_ / 2;
   // Between the threads.
@@ -264,7 +289,8 @@ std::vector<Neighbour> find_neighbours(const World& world, Communicator& ranks) 
 
 Watchdog::Watchdog(const World& world, const WatchdogOptions& options) {
   const auto ranks = make_mpi_communicator(world);
-  std::vector<Neighbour> neighbours = find_neighbours(world, *ranks);
+  std::vector<Neighbour> neighbours;
+  if (options.processes) neighbours = find_neighbours(world, *ranks);
   watch_ = std::make_unique<Watch>(world, options, gather_texts(*ranks, world.host()),
                                    std::move(neighbours));
 }

@@ -13,6 +13,8 @@ struct WatchdogOptions {
   // Whether the ranks may exchange messages from a thread of their own (MPI_THREAD_MULTIPLE).
   // Without that only processes of the same host are watched.
   bool messages = true;
+  // Whether the ranks of a host watch each other's processes.
+  bool processes = true;
 };
 
 // A thread that tells the other ranks what this one does, hears the same of them, and ends the
