@@ -2,10 +2,11 @@
 
 namespace halftone {
 
-// Whether MPI lost the connection to a peer. Open MPI 4.1 would end the process then, with an exit
-// code of its own and before anybody could say who is missing. This program's own handler takes
-// the place of Open MPI's: it only remembers. Calls that need the peer then fail or wait until the
-// watchdog ends the process. With other MPIs it is always false.
+// When the connection to a peer breaks, Open MPI 4.1 ends the process with an exit code of its own,
+// before anybody can say who is missing. This program's own handler takes the place of Open MPI's.
+// On guard it only remembers: calls that need the peer fail or wait until the watchdog ends the
+// process. Off guard it ends the process with exit code 5. Other MPIs do not call it.
+void guard_connections(bool on);
 bool connection_broken();
 
 }  // namespace halftone

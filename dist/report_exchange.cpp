@@ -46,11 +46,11 @@ class ReportExchange::Messages {
     }
   }
 
-  bool progress(RollCall& list) {
+  std::vector<std::vector<RankReport>> progress() {
     for (Receiver& receiver : receivers_) start_if_free(receiver);
-    bool news = false;
-    for (Sender& sender : senders_) news |= receive(sender, list);
-    return news;
+    std::vector<std::vector<RankReport>> lists;
+    for (Sender& sender : senders_) receive(sender, lists);
+    return lists;
   }
 
   bool idle() {
@@ -115,8 +115,7 @@ class ReportExchange::Messages {
     }
   }
 
-  bool receive(Sender& sender, RollCall& list) {
-    bool news = false;
+  void receive(Sender& sender, std::vector<std::vector<RankReport>>& lists) {
     while (sender.request != MPI_REQUEST_NULL) {
       int over = 0;
       MPI_Status status{};
@@ -125,11 +124,10 @@ class ReportExchange::Messages {
         break;
       }
       if (over == 0) break;
-      news |= list.merge(sender.reports, RollCall::Time::clock::now());
+      lists.push_back(sender.reports);
       sender.last = status.MPI_TAG == kLastReports;
       if (!sender.last) listen(sender);
     }
-    return news;
   }
 
   size_t ranks_;
@@ -149,8 +147,8 @@ void ReportExchange::send(std::span<const RankReport> reports) {
 void ReportExchange::send_last(std::span<const RankReport> reports) {
   messages_->send(reports, true);
 }
-bool ReportExchange::progress(RollCall& list) {
-  return messages_->progress(list);
+std::vector<std::vector<RankReport>> ReportExchange::progress() {
+  return messages_->progress();
 }
 bool ReportExchange::idle() const {
   return messages_->idle();

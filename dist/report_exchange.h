@@ -10,8 +10,8 @@ namespace halftone {
 
 class World;
 
-// Sends lists of reports to a few other ranks and receives theirs, over MPI, without ever waiting.
-// Used by one thread, beside another that talks on other communicators.
+// Sends lists of reports to a few other ranks and receives theirs, over MPI, without waiting
+// for them. Used by one thread, beside another that talks on other communicators.
 class ReportExchange {
  public:
   // Collective.
@@ -24,8 +24,8 @@ class ReportExchange {
   void send(std::span<const RankReport> reports);
   // As send(), and nothing after it: the neighbours stop listening for this rank.
   void send_last(std::span<const RankReport> reports);
-  // Moves what is under way and merges what has come into `list`. True: there was news.
-  bool progress(RollCall& list);
+  // Moves what is under way; the lists that have come.
+  std::vector<std::vector<RankReport>> progress();
   // Whether all that was to be sent is on its way.
   bool idle() const;
   // Whether the last lists have come and gone, both ways.

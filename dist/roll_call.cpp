@@ -47,6 +47,10 @@ RollCall::RollCall(int rank, std::vector<std::string> hosts, Time now)
 
 void RollCall::beat(const ActivityState& activity) {
   ++reports_[rank_].beat;
+  set_activity(activity);
+}
+
+void RollCall::set_activity(const ActivityState& activity) {
   reports_[rank_].activity = activity;
 }
 

@@ -40,6 +40,8 @@ class RollCall {
   std::span<const RankReport> reports() const { return reports_; }
   // This rank lives.
   void beat(const ActivityState& activity);
+  // What it does now.
+  void set_activity(const ActivityState& activity);
   // Takes over what another list knows better. True: there is news that others should hear soon.
   bool merge(std::span<const RankReport> other, Time now);
   // Another standing than before of this or another rank. True: it is news.

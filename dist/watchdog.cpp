@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <csignal>
 #include <cstdlib>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -70,82 +72,111 @@ class Watchdog::Watch {
         allowed_silence_(std::max<Clock::duration>(limit_ * 2 / 3, limit_ - report_delay_)),
         list_(world.rank(), std::move(hosts), Clock::now()),
         neighbours_(std::move(neighbours)) {
-    if (options.messages) exchange_.emplace(world);
-    thread_ = std::thread([this] { run(); });
+    if (options.messages) {
+      exchange_.emplace(world);
+      messenger_ = std::thread([this] { exchange_reports(); });
+    }
+    guard_connections(true);
+    judge_ = std::thread([this] { judge(); });
   }
   ~Watch() {
     abandoned_.store(true);
-    thread_.join();
+    judge_.join();
+    if (messenger_.joinable()) messenger_.join();
+    guard_connections(false);
   }
   Watch(const Watch&) = delete;
   Watch& operator=(const Watch&) = delete;
 
   void finish() {
     done_.store(true);
-    while (!over_.load()) std::this_thread::sleep_for(1ms);
+    while (exchange_ && !over_.load()) std::this_thread::sleep_for(1ms);
   }
 
   void announce_failure(int code) {
     failure_.store(code);
     const auto start = Clock::now();
-    while (!announced_.load() && !over_.load() && Clock::now() - start < kFarewell) {
+    while (exchange_ && !announced_.load() && Clock::now() - start < kFarewell) {
       std::this_thread::sleep_for(1ms);
     }
   }
 
  private:
-  void run() {
-    auto last = Clock::now();
-    while (!abandoned_.load() && !over_.load()) {
+  bool is_over() const { return abandoned_.load() || over_.load(); }
+  bool alarmed() const { return connection_broken() || stop_requested(); }
+
+  // The messenger: all calls of MPI, and nothing that must not wait for them, since a call may hang
+  // once a peer is gone.
+  void exchange_reports() {
+    Clock::time_point last_beat;
+    while (!is_over()) {
       const auto now = Clock::now();
-      // A process that was stopped itself has not heard what the others said.
-      if (now - last > std::min<Clock::duration>(limit_ / 4, 5s)) {
-        list_.forgive(now);
-        last_check_ = now;
-      }
-      last = now;
       take_own_news();
-      listen(now);
-      const bool all_done = exchange_ ? list_.all_done() : done_.load();
-      if (all_done) {
-        leave();
-      } else {
-        look_for_losses(now);
+      const bool due = now - last_beat >= interval_;
+      if (urgent_.exchange(false) || alarmed() || due) {
+        exchange_->send(next_reports());
+        last_beat = now;
       }
+      take(exchange_->progress());
+      if (failure_.load() != 0 && !urgent_.load() && exchange_->idle()) announced_.store(true);
+      if (all_done()) leave();
       std::this_thread::sleep_for(done_.load() ? 2ms : kPoll);
     }
   }
 
   void take_own_news() {
+    const std::scoped_lock lock(mutex_);
     bool news = done_.load() && list_.set_standing(world_.rank(), Standing::kDone, 0);
     const int code = failure_.load();
-    if (code != 0) {
-      news |= list_.set_standing(world_.rank(), Standing::kFailed, code);
-    }
-    urgent_ = urgent_ || news;
+    if (code != 0) news |= list_.set_standing(world_.rank(), Standing::kFailed, code);
+    if (news) urgent_.store(true);
   }
 
-  void listen(Clock::time_point now) {
-    if (exchange_) urgent_ = exchange_->progress(list_) || urgent_;
-    const bool alarmed = connection_broken() || stop_requested();
-    if (alarmed && alarm_since_ == Clock::time_point()) alarm_since_ = now;
-    if (urgent_ || alarmed || now - last_beat_ >= interval_) tell(now);
-    if (failure_.load() != 0 && (!exchange_ || exchange_->idle())) announced_.store(true);
-  }
-
-  void tell(Clock::time_point now) {
+  std::vector<RankReport> next_reports() {
+    const std::scoped_lock lock(mutex_);
     list_.beat(world_.activity().now());
-    if (exchange_ && !left_) exchange_->send(list_.reports());
-    last_beat_ = now;
-    urgent_ = false;
+    return {list_.reports().begin(), list_.reports().end()};
+  }
+
+  void take(const std::vector<std::vector<RankReport>>& lists) {
+    const std::scoped_lock lock(mutex_);
+    for (const std::vector<RankReport>& reports : lists) {
+      if (list_.merge(reports, Clock::now())) urgent_.store(true);
+    }
+  }
+
+  bool all_done() {
+    const std::scoped_lock lock(mutex_);
+    return list_.all_done();
   }
 
   // Everybody knows, or learns from the last lists, that all are done.
   void leave() {
-    if (exchange_ && !left_) exchange_->send_last(list_.reports());
-    if (!left_) left_since_ = Clock::now();
-    left_ = true;
-    over_.store(!exchange_ || exchange_->finished() || Clock::now() - left_since_ > limit_);
+    const auto start = Clock::now();
+    exchange_->send_last(next_reports());
+    while (!exchange_->finished() && Clock::now() - start < limit_) {
+      exchange_->progress();
+      std::this_thread::sleep_for(1ms);
+    }
+    over_.store(true);
+  }
+
+  // The judge: who is missing. Calls nothing that may wait.
+  void judge() {
+    auto last = Clock::now();
+    while (!is_over()) {
+      {
+        const std::scoped_lock lock(mutex_);
+        const auto now = Clock::now();
+        // A process that was stopped itself has not heard what the others said.
+        if (now - last > std::min<Clock::duration>(limit_ / 4, 5s)) list_.forgive(now);
+        last = now;
+        list_.set_activity(world_.activity().now());
+        if (alarmed() && alarm_since_ == Clock::time_point()) alarm_since_ = now;
+        if (failure_.load() == 0 && !list_.all_done()) look_for_losses(now);
+      }
+      std::this_thread::sleep_for(kPoll);
+    }
   }
 
   void look_for_losses(Clock::time_point now) {
@@ -155,7 +186,6 @@ class Watchdog::Watch {
     }
     if (exchange_) list_.note_silence(now, allowed_silence_);
     if (connection_broken()) look_behind_connection(now);
-    if (failure_.load() != 0) return;  // the main thread ends this process
     if (const std::optional<int> lost = list_.lost()) end_with_loss(*lost);
     if (const std::optional<int> failed = list_.failed()) end_with_failure(*failed, now);
     warn_of_waits(now);
@@ -172,19 +202,17 @@ class Watchdog::Watch {
     }
   }
 
+  // Meanwhile the messenger tells the others. Called with the lock, which it must have.
   [[noreturn]] void end_with_loss(int lost) {
-    list_.beat(world_.activity().now());
     log_error(list_.describe_loss(lost));
-    const auto start = Clock::now();
-    while (Clock::now() - start < kFarewell) {
-      if (exchange_) {
-        exchange_->send(list_.reports());
-        exchange_->progress(list_);
-      }
-      std::this_thread::sleep_for(kPoll);
-    }
+    // Another rank's end makes the launcher send it; this rank must end with its own code.
+    std::signal(SIGTERM, SIG_IGN);
+    const bool speaks = world_.rank() == list_.first_alive();
+    urgent_.store(true);
+    mutex_.unlock();
+    std::this_thread::sleep_for(kFarewell);
     // One rank asks the launcher to end what cannot end by itself, a stopped process say.
-    if (world_.rank() == list_.first_alive()) world_.end_all(kPeerLost);
+    if (speaks) world_.end_all(kPeerLost);
     std::_Exit(kPeerLost);
   }
 
@@ -245,27 +273,26 @@ class Watchdog::Watch {
   const Clock::duration interval_;
   const Clock::duration report_delay_;
   const Clock::duration allowed_silence_;
-  // Of the thread alone.
-  RollCall list_;
+  std::optional<ReportExchange> exchange_;  // of the messenger
+  std::mutex mutex_;
+  RollCall list_;  // under the mutex
+  // Of the judge.
   std::vector<Neighbour> neighbours_;
-  std::optional<ReportExchange> exchange_;
-  bool urgent_ = true;
-  bool left_ = false;
   bool quiet_told_ = false;
-  Clock::time_point last_beat_;
   Clock::time_point last_check_;
-  Clock::time_point left_since_;
   Clock::time_point failed_since_;
   Clock::time_point alarm_since_;
   Clock::time_point next_warning_;
   Clock::duration warning_gap_ = limit_ / 2;
   // Between the threads.
+  std::atomic<bool> urgent_ = true;  // there is something to tell at once
   std::atomic<bool> done_ = false;
   std::atomic<bool> abandoned_ = false;
   std::atomic<bool> over_ = false;
   std::atomic<bool> announced_ = false;
   std::atomic<int> failure_ = 0;
-  std::thread thread_;
+  std::thread messenger_;
+  std::thread judge_;
 };
 
 namespace {

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <csignal>
 #include <cstdlib>
 #include <exception>
 #include <string>
@@ -70,6 +71,8 @@ int number_hosts(const std::vector<int>& leaders, std::vector<int>& node_of) {
 
 World::World(int* argc, char*** argv) : node_of_(1, 0), host_(host_name()) {
   if (!has_launcher()) return;
+  // Open MPI writes to sockets whose other end may be gone: that is an error to report.
+  std::signal(SIGPIPE, SIG_IGN);
   int provided = MPI_THREAD_SINGLE;
   require_mpi(MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided), "starting MPI", rank_,
               host_);
