@@ -248,4 +248,12 @@ std::unique_ptr<Communicator> make_nccl_communicator(const World& world) {
   return std::make_unique<NcclCommunicator>(std::move(place), world.size(), invitation.id);
 }
 
+std::string nccl_version() {
+  int nccl = 0;
+  int driver = 0;
+  ncclGetVersion(&nccl);
+  cudaDriverGetVersion(&driver);  // 0 without a driver
+  return concat("NCCL ", nccl, ", driver ", driver);
+}
+
 }  // namespace halftone

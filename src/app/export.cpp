@@ -60,6 +60,7 @@ void run(const Options& options, const World* world) {
   const RunSetup setup(options, *world);
   const StatisticsStore store = StatisticsStore::open(path);
   const Checkpoint checkpoint(model_dir);
+  require_same_model(checkpoint, setup.cluster());
   if (store.text("model_fingerprint") != checkpoint.fingerprint()) {
     throw UsageError(
         concat("'", path, "' was calibrated on another model than '", model_dir.string(), "'"));
