@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,10 +26,20 @@ void require_same_facts(Communicator& ranks, const World& world, const Facts& fa
 // Warns, by rank 0, of hosts whose clocks differ by more than a few seconds from rank 0's.
 void warn_of_clocks(Communicator& ranks, const World& world);
 
+// Which host a rank stands for, and what the hosts are called.
+struct HostSeat {
+  int node = 0;
+  bool first = true;  // the rank that acts for its host
+  std::vector<std::string> hosts;
+};
+// Collective over all ranks.
+HostSeat seat_of(const World& world, Communicator& ranks);
+
 // ResourceError unless every host sees at once what another one writes to this folder: new files,
-// and files that were renamed over old ones, whole. Waits for the caches of a network file system
-// for ten seconds. `option` is what to change. Leaves nothing behind. Costs nothing on one host.
-void check_shared_folder(const fs::path& folder, const World& world, Communicator& ranks,
-                         const std::string& option = "--workspace");
+// and files that were renamed over old ones, whole. Waits `patience` for the caches of a network
+// file system. `option` is what to change. Leaves nothing behind. Costs nothing on one host.
+void check_shared_folder(const fs::path& folder, const HostSeat& seat, Communicator& ranks,
+                         const std::string& option,
+                         std::chrono::milliseconds patience = std::chrono::seconds(10));
 
 }  // namespace halftone

@@ -1,5 +1,8 @@
+#include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstdint>
 #include <optional>
@@ -16,9 +19,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// What a network file system may show of the past (NFS: three seconds at first, then longer).
-constexpr std::chrono::seconds kPatience{10};
 constexpr int kRenames = 20;
+constexpr size_t kContentBytes = 6000;
 
 // A word of a folder that no other run has: the time and process of rank 0.
 std::string make_token(Communicator& ranks) {
@@ -28,10 +30,27 @@ std::string make_token(Communicator& ranks) {
 
 // A whole text of this size tells a torn one from a complete one.
 std::string content_of(const std::string& token, int node, int version) {
-  constexpr size_t kBytes = 6000;
   std::string text = concat(token, ' ', node, ' ', version, '\n');
-  text.append(kBytes - text.size(), static_cast<char>('a' + version % 26));
+  text.append(kContentBytes - text.size(), static_cast<char>('a' + version % 26));
   return text;
+}
+
+// On a network a file may be replaced between open and read (ESTALE): the next try sees the new
+// one.
+std::optional<std::string> text_of(const fs::path& path) {
+  for (int attempt = 0; attempt < 3; ++attempt) {
+    std::string text(2 * kContentBytes, '\0');
+    const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (file < 0 && errno != ESTALE) return std::nullopt;
+    if (file < 0) continue;
+    const ssize_t length = ::read(file, text.data(), text.size());
+    const bool stale = length < 0 && errno == ESTALE;
+    ::close(file);
+    if (stale) continue;
+    text.resize(static_cast<size_t>(std::max<ssize_t>(length, 0)));
+    return text;
+  }
+  return std::nullopt;
 }
 
 // The files of the check; this host's is removed at the end.
@@ -53,13 +72,9 @@ class Tokens {
   }
   // The version that this host sees of another's file; nothing: none, or not a whole one.
   std::optional<int> read(int node, int newest) const {
-    try {
-      const std::string text = read_text_file(path_of(node));
-      for (int version = 0; version <= newest; ++version) {
-        if (text == content_of(token_, node, version)) return version;
-      }
-    } catch (const InputError&) {
-      return std::nullopt;
+    const std::optional<std::string> text = text_of(path_of(node));
+    for (int version = 0; text && version <= newest; ++version) {
+      if (*text == content_of(token_, node, version)) return version;
     }
     return std::nullopt;
   }
@@ -84,36 +99,30 @@ void agree(Communicator& ranks, const std::string& problem) {
 
 class SharedFolderCheck {
  public:
-  SharedFolderCheck(const fs::path& folder, const World& world, Communicator& ranks,
-                    const std::string& option)
+  SharedFolderCheck(const fs::path& folder, const HostSeat& seat, Communicator& ranks,
+                    const std::string& option, Clock::duration patience)
       : folder_(folder),
-        world_(world),
+        seat_(seat),
         ranks_(ranks),
         option_(option),
-        hosts_(gather_texts(ranks, world.host())),
-        tokens_(folder, make_token(ranks), world.node()) {}
+        patience_(patience),
+        tokens_(folder, make_token(ranks), seat.node) {}
 
   void run() {
     write(0);
     await(0);
     // While one host replaces its file, the others must always see a whole one.
-    for (int writer = 0; writer < world_.nodes(); ++writer) watch_renames(writer);
+    for (int writer = 0; writer < nodes(); ++writer) watch_renames(writer);
     await(kRenames);
     ranks_.barrier();
   }
 
  private:
-  bool leads() const { return world_.local_rank() == 0; }
-
-  const std::string& host_of(int node) const {
-    for (size_t r = 0; r < hosts_.size(); ++r) {
-      if (world_.node_of()[r] == node) return hosts_[r];
-    }
-    return world_.host();
-  }
+  int nodes() const { return static_cast<int>(seat_.hosts.size()); }
+  const std::string& host_of(int node) const { return seat_.hosts[static_cast<size_t>(node)]; }
 
   std::string complaint(int node, const std::string& what) const {
-    return concat("'", folder_.string(), "': host ", world_.host(), ' ', what, " host ",
+    return concat("'", folder_.string(), "': host ", host_of(seat_.node), ' ', what, " host ",
                   host_of(node), " wrote: the folder is not shared by all hosts, or its file ",
                   "system does not rename in one step or shows the past; choose another ", option_);
   }
@@ -122,24 +131,22 @@ class SharedFolderCheck {
     try {
       tokens_.write(version);
     } catch (const Error& error) {
-      return concat("host ", world_.host(), ": ", error.what(), " (choose another ", option_, ")");
+      return concat("host ", host_of(seat_.node), ": ", error.what(), " (choose another ", option_,
+                    ")");
     }
     return "";
   }
 
-  void write(int version) { agree(ranks_, leads() ? write_or_say(version) : ""); }
+  void write(int version) { agree(ranks_, seat_.first ? write_or_say(version) : ""); }
 
   // Every host sees this version of every other host's file.
   void await(int version) {
     std::string problem;
     const auto start = Clock::now();
-    for (int node = 0; leads() && problem.empty() && node < world_.nodes(); ++node) {
-      while (tokens_.read(node, version) != version) {
-        if (Clock::now() - start > kPatience) {
-          problem = complaint(node, "does not see what");
-          break;
-        }
-        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    for (int node = 0; seat_.first && problem.empty() && node < nodes(); ++node) {
+      while (tokens_.read(node, version) != version && problem.empty()) {
+        if (Clock::now() - start > patience_) problem = complaint(node, "does not see what");
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
       }
     }
     agree(ranks_, problem);
@@ -148,7 +155,7 @@ class SharedFolderCheck {
   void watch_renames(int writer) {
     std::string problem;
     ranks_.barrier();
-    if (leads()) problem = world_.node() == writer ? rename_often() : read_often(writer);
+    if (seat_.first) problem = seat_.node == writer ? rename_often() : read_often(writer);
     agree(ranks_, problem);
   }
   std::string rename_often() {
@@ -167,19 +174,29 @@ class SharedFolderCheck {
   }
 
   fs::path folder_;
-  const World& world_;
+  const HostSeat& seat_;
   Communicator& ranks_;
   std::string option_;
-  std::vector<std::string> hosts_;
+  Clock::duration patience_;
   Tokens tokens_;
 };
 
 }  // namespace
 
-void check_shared_folder(const fs::path& folder, const World& world, Communicator& ranks,
-                         const std::string& option) {
-  if (world.nodes() == 1) return;
-  SharedFolderCheck(folder, world, ranks, option).run();
+HostSeat seat_of(const World& world, Communicator& ranks) {
+  HostSeat seat{world.node(), world.local_rank() == 0, {}};
+  seat.hosts.resize(static_cast<size_t>(world.nodes()));
+  const std::vector<std::string> names = gather_texts(ranks, world.host());
+  for (size_t r = 0; r < names.size(); ++r) {
+    seat.hosts[static_cast<size_t>(world.node_of()[r])] = names[r];
+  }
+  return seat;
+}
+
+void check_shared_folder(const fs::path& folder, const HostSeat& seat, Communicator& ranks,
+                         const std::string& option, std::chrono::milliseconds patience) {
+  if (seat.hosts.size() == 1) return;
+  SharedFolderCheck(folder, seat, ranks, option, patience).run();
 }
 
 }  // namespace halftone

@@ -56,6 +56,8 @@ int fail(Error error, const World* world) {
   let_rank_0_speak_first(world);
   log_error(error.what());
   const int code = static_cast<int>(error.code());
+  // A failed call says what broke; a moment later the watchdog says who is missing.
+  if (error.code() == ExitCode::kPeer) std::this_thread::sleep_for(std::chrono::seconds(1));
   if (world != nullptr) world->abort(code);
   return code;
 }

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/stop_signal.h"
+#include "dist/preflight.h"
 #include "engine/run_journal.h"
 #include "engine/summary.h"
 
@@ -160,6 +161,8 @@ void run(const Options& options, const World* world) {
   } else {
     check_output(out, model_dir, options.get_flag("overwrite"));
     make_parent(out, speaks, cluster.control);
+    check_shared_folder(out.parent_path(), seat_of(*world, cluster.control), cluster.control,
+                        "--out");
     result = quantize(source, *model, targets, batches, &journal, quantize_options, cluster);
   }
   if (speaks) print_result(options, *result);
