@@ -50,6 +50,7 @@ TEST_F(PreflightTest, SharedFolderPassesAndIsLeftClean) {
   const TemporaryFolder mine;
   const fs::path folder = broadcast_text(*ranks_, mine.path().string(), 0);
   check_shared_folder(folder, own_seat(), *ranks_, "--workspace");
+  ranks_->barrier();
   EXPECT_TRUE(fs::is_empty(folder));
   check_shared_folder(folder, seat_of(test_world(), *ranks_), *ranks_, "--workspace");
   ranks_->barrier();
