@@ -208,11 +208,12 @@ class Watchdog::Watch {
     // Another rank's end makes the launcher send it; this rank must end with its own code.
     std::signal(SIGTERM, SIG_IGN);
     const bool speaks = world_.rank() == list_.first_alive();
+    const Standing how = list_.reports()[static_cast<size_t>(lost)].standing;
     urgent_.store(true);
     mutex_.unlock();
     std::this_thread::sleep_for(kFarewell);
-    // One rank asks the launcher to end what cannot end by itself, a stopped process say.
-    if (speaks) world_.end_all(kPeerLost);
+    // One rank asks the launcher to end what cannot end by itself: a process that is stopped.
+    if (speaks && how == Standing::kSilent) world_.end_all(kPeerLost);
     std::_Exit(kPeerLost);
   }
 

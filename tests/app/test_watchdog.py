@@ -58,6 +58,7 @@ class LostRank(CliTest):
             self.assertIsNone(process.poll(), self.log())
             self.assertLess(time.monotonic(), deadline, self.log())
             time.sleep(0.02)
+        time.sleep(1)  # until the others have heard of it
         return process
 
     def end(self, process):
