@@ -105,10 +105,17 @@ std::optional<int> RollCall::failed() const {
 }
 
 std::optional<int> RollCall::lost() const {
+  const std::vector<int> ranks = lost_ranks();
+  if (ranks.empty()) return std::nullopt;
+  return ranks.front();
+}
+
+std::vector<int> RollCall::lost_ranks() const {
+  std::vector<int> ranks;
   for (size_t r = 0; r < reports_.size(); ++r) {
-    if (is_lost(reports_[r].standing)) return static_cast<int>(r);
+    if (is_lost(reports_[r].standing)) ranks.push_back(static_cast<int>(r));
   }
-  return std::nullopt;
+  return ranks;
 }
 
 int RollCall::first_alive() const {

@@ -55,6 +55,7 @@ class RollCall {
   // The first one that failed or was lost.
   std::optional<int> failed() const;
   std::optional<int> lost() const;
+  std::vector<int> lost_ranks() const;
   // The first one that runs and is not of `gone`, to speak for all.
   int first_alive() const;
 

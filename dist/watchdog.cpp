@@ -204,7 +204,8 @@ class Watchdog::Watch {
 
   // Meanwhile the messenger tells the others. Called with the lock, which it must have.
   [[noreturn]] void end_with_loss(int lost) {
-    log_error(list_.describe_loss(lost));
+    // Where the network failed, several are silent: which of them is the cause nobody can tell.
+    for (const int each : list_.lost_ranks()) log_error(list_.describe_loss(each));
     // Another rank's end makes the launcher send it; this rank must end with its own code.
     std::signal(SIGTERM, SIG_IGN);
     const bool speaks = world_.rank() == list_.first_alive();
