@@ -85,6 +85,7 @@ struct Evaluated {
       : checkpoint(options.required("model")),
         model(make_model(checkpoint, options.get("family"))),
         compute(compute_dtype(options, model_dtype(checkpoint))) {
+    require_same_model(checkpoint, setup.cluster());
     if (is_quantized(checkpoint)) {
       if (recipe) {
         throw UsageError(concat("'", checkpoint.directory().string(),
