@@ -89,6 +89,7 @@ void warn_of_extra(const Model& model, const std::vector<std::string>& extra) {
 
 void run(const Options& options, const World* world) {
   const std::vector<Recipe> recipes = read_recipes(options);
+  const bool on_compressed = calibrates_on_compressed(options);
   const fs::path model_dir = options.required("model");
   const fs::path out = without_trailing_slash(options.required("out"));
   const RunSetup setup(options, *world);
@@ -103,6 +104,9 @@ void run(const Options& options, const World* world) {
   if (speaks) {
     warn_of_extra(*model, targets.front().hf.accounting.extra);
   }
+
+  QuantizeOptions quantize_options = quantize_options_of(options, out, *world);
+  set_residency(options, source, *model, targets, on_compressed, setup, quantize_options);
 
   std::vector<Batch> batches;
   std::string data = "none";
@@ -119,7 +123,6 @@ void run(const Options& options, const World* world) {
   }
 
   make_parent(out, speaks, setup.cluster().control);
-  QuantizeOptions quantize_options = quantize_options_of(options, out, *world);
   quantize_options.compute_dtype = compute_dtype(options, model_dtype(checkpoint));
   quantize_options.count_padding = options.get_flag("count-padding");
   quantize_options.observed_experts = options.get_number("moe-calib-experts-ratio");
@@ -127,6 +130,7 @@ void run(const Options& options, const World* world) {
   std::optional<RunStore> store;
   if (speaks) {
     store.emplace(options, out, checkpoint, data, recipes);
+    store->store().set_text("calibrated_on", options.get("calibrate-on"));
     store->store().set_text("compute_dtype", name_of(quantize_options.compute_dtype));
     store->store().set_text("expert_min_tokens", std::to_string(quantize_options.expert_floor));
   }

@@ -43,7 +43,8 @@ class Calibration {
         dtype_(scalar_type_of(options.compute_dtype)),
         computed_(stages_to_compute(options.observe)),
         total_batches_(static_cast<int64_t>(batches.size())),
-        loader_(source.checkpoint(), plan_loads(source.stages(), options.stage_limit), cluster),
+        loader_(source.checkpoint(), plan_loads(source.stages(), options.stage_limit), cluster,
+                options.held),
         pass_(model, batches, {dtype_, options.count_padding, options.observed_experts}, cluster) {
     if (computed_ > 0) model.prepare(longest(batches), dtype_, cluster.device);
   }
@@ -93,8 +94,8 @@ class Calibration {
 
     start = Clock::now();
     const bool captured = s < computed_ && options_.observe[s].capture;
-    const std::optional<ServedStage> served =
-        consume({s, loaded, seen.amax, seen.statistics, captured ? &seen.inputs : nullptr});
+    const std::optional<ServedStage> served = consume(
+        {s, loaded, seen.amax, seen.statistics, captured ? &seen.inputs : nullptr, seen.steps});
     times_.consume_seconds += seconds_since(start);
     if (!again) return;
 
@@ -120,7 +121,7 @@ class Calibration {
       seen.amax.merge(amax_of_stage(loaded, source_.checkpoint(), cluster_));
       times_.load_seconds += seconds_since(start);
       start = Clock::now();
-      if (s < computed_) observe(s, part, loaded, seen);
+      if (s < computed_) observe(seen.steps.back(), loaded, seen);
       times_.forward_seconds += seconds_since(start);
       if (part.whole()) return loaded;
       if (part.last) break;
@@ -128,14 +129,17 @@ class Calibration {
     return {source_.stages()[s], source_.checkpoint(), cluster_.device, cluster_.pool};
   }
 
-  void observe(size_t s, const StagePart& part, const LoadedStage& loaded, Seen& seen) {
+  void observe(const LoadStep& step, const LoadedStage& loaded, Seen& seen) {
+    const size_t s = step.stage;
     const StageSpec& stage = model_.stages()[s];
     ObserveOptions options = options_.observe[s];
     options.count_padding = options_.count_padding;
-    const StageWeights weights = weights_of(loaded, dtype_);
+    const StageWeights weights = options_.observed_weights
+                                     ? options_.observed_weights(step, loaded, seen.amax)
+                                     : weights_of(loaded, dtype_);
     size_t position = 0;
     pass_.forward(
-        s, part, weights,
+        s, step.part, weights,
         [&](int64_t batch) -> std::unique_ptr<LinearRunner> {
           return std::make_unique<Observer>(stage, pass_.context(batch), batch, options);
         },

@@ -23,6 +23,7 @@ struct CalibratedStage {
   const std::map<std::string, float>& tensor_amax;
   const StageStatistics& statistics;  // reduced
   const CapturedInputs* inputs;       // null unless they were asked for
+  std::vector<LoadStep> steps;        // in which the stage was loaded
 };
 
 // A stage as it will be served: what the next stages are calibrated on with
@@ -44,6 +45,13 @@ struct CalibrationOptions {
   std::vector<ObserveOptions> observe;
   // The next stage's inputs come from the stage that `consume` returns.
   bool propagate_quantized = false;
+  // What is left of the weights for later passes; null: nothing.
+  HeldWeights* held = nullptr;
+  // The weights on which a step's statistics are taken, given the amaxes of its tensors; null: the
+  // source's. Collective.
+  std::function<StageWeights(const LoadStep& step, const LoadedStage& loaded,
+                             const std::map<std::string, float>& tensor_amax)>
+      observed_weights = {};
 };
 
 struct CalibrationTimes {

@@ -148,11 +148,16 @@ QuantizeResult quantize(const SourceLayout& source, Model& model,
   writers.reserve(targets.size());
   const DType dtype = source.dtype();
   const Checkpoint& checkpoint = source.checkpoint();
+  const SolveContext context{dtype, options.compute_dtype, options.numerics, cluster,
+                             options.expert_floor};
+  HeldWeights held(options.residency == Residency::kResident);
+  std::optional<Compressor> compressor;
+  if (options.residency == Residency::kCompressed) {
+    compressor.emplace(model, targets.front().plan, context, held);
+  }
   WriteQueue queue(write_queue_bytes(source));
-  TargetSolver solver(
-      model, targets,
-      {dtype, options.compute_dtype, options.numerics, cluster, options.expert_floor},
-      options.from_store);
+  TargetSolver solver(model, targets, context, options.from_store,
+                      compressor ? &*compressor : nullptr);
   const StagedOutput staged(options.out);
   staged.begin(cluster.control);
   for (const Target& target : targets) {
@@ -162,8 +167,11 @@ QuantizeResult quantize(const SourceLayout& source, Model& model,
     packers.emplace_back(target, writers.back(), model, dtype, options.numerics, cluster);
   }
 
+  CalibrationOptions calibration = calibration_options(model, targets, options);
+  if (options.residency == Residency::kResident) calibration.held = &held;
+  if (options.calibrate_on_compressed) observe_compressed(*compressor, calibration);
   const CalibrationTimes times = run_calibration(
-      source, model, batches, calibration_options(model, targets, options), cluster,
+      source, model, batches, calibration, cluster,
       [&](const CalibratedStage& seen) { return solver.run(seen, packers, store); });
 
   const auto start = Clock::now();
@@ -178,6 +186,8 @@ QuantizeResult quantize(const SourceLayout& source, Model& model,
   result.phases["write"] = {queue.seconds_writing(),
                             sum_over_ranks(queue.bytes_written(), cluster.control)};
   result.host_bytes = max_over_ranks(peak_host_bytes(), cluster.control);
+  result.residency = options.residency;
+  result.weights_held_bytes = max_over_ranks(held.bytes(), cluster.control);
   result.device_bytes = max_over_ranks(peak_device_bytes(cluster.device), cluster.control);
   std::vector<LinearRecords> records;
   for (size_t t = 0; t < targets.size(); ++t) {

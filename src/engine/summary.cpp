@@ -47,6 +47,8 @@ Json make_summary(const Target& target, const QuantizeResult& result, size_t ind
   summary["tensors"] = accounting_json(target.hf.accounting);
   summary["phases"] = phases_json(result.phases);
   summary["peak_memory"] = memory_json(result);
+  summary["residency"] = name_of(result.residency);
+  summary["weights_held_bytes"] = result.weights_held_bytes;
   summary["configuration"] = resolved;
   summary["linears"] = Json::object();
   for (const auto& [name, record] : records) summary["linears"][name] = record;
@@ -60,6 +62,8 @@ Json to_json(const QuantizeResult& result) {
   return {{"outputs", outputs},
           {"phases", phases_json(result.phases)},
           {"peak_memory", memory_json(result)},
+          {"residency", name_of(result.residency)},
+          {"weights_held_bytes", result.weights_held_bytes},
           {"resumed_from_stage", 0}};
 }
 

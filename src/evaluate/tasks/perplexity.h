@@ -15,6 +15,7 @@ struct Perplexity {
 struct PerplexityOptions {
   DType compute_dtype = DType::kBF16;
   int64_t stage_limit = INT64_MAX;  // plan_loads
+  HeldWeights* held = nullptr;      // StageLoader
   bool show_progress = true;
 };
 
