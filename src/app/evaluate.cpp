@@ -157,8 +157,8 @@ void run_logits(const Options& options, const RunSetup& setup, Evaluated& evalua
 void run_perplexity(const Options& options, const RunSetup& setup, Evaluated& evaluated) {
   const LoadedData data =
       load_data(options, data_request(options, "data"), evaluated.checkpoint, *evaluated.model);
-  const PerplexityOptions perplexity{evaluated.compute, evaluated.limit, evaluated.held.get(),
-                                     true};
+  const PerplexityOptions perplexity{evaluated.compute, evaluated.limit, true,
+                                     evaluated.held.get()};
   const Perplexity result =
       evaluate_perplexity(evaluated.checkpoint, *evaluated.model, *evaluated.source, data.batches,
                           perplexity, setup.cluster());
