@@ -75,6 +75,14 @@ const char* name_of(Residency residency) {
   return "";
 }
 
+Residency residency_named(const std::string& name, const std::string& source) {
+  for (const Residency residency :
+       {Residency::kStream, Residency::kResident, Residency::kCompressed}) {
+    if (name == name_of(residency)) return residency;
+  }
+  throw InputError(concat(source, ": unknown residency '", name, "'"));
+}
+
 ResidencyChoice choose_residency(int64_t source_bytes, int64_t largest_step_bytes, int ranks,
                                  int64_t budget, int passes) {
   if (passes < 2) return {Residency::kStream, "the weights are needed once"};

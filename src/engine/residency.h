@@ -17,6 +17,8 @@ enum class Residency : uint8_t {
   kCompressed,  // 1/N of what the target stores
 };
 const char* name_of(Residency residency);
+// Another text is an InputError naming the source.
+Residency residency_named(const std::string& name, const std::string& source);
 
 struct ResidencyChoice {
   Residency residency = Residency::kStream;

@@ -22,8 +22,8 @@ class TargetSolver {
   std::optional<ServedStage> run(const CalibratedStage& seen, std::vector<StagePacker>& packers,
                                  StatisticsStore* store);
 
-  // What is recorded of stages rather than linears, by stage name.
-  const LinearRecords& records(size_t target) const { return records_[target]; }
+  // What is recorded of the last stage itself rather than of its linears, by stage name.
+  const LinearRecords& stage_records(size_t target) const { return stage_records_[target]; }
 
  private:
   std::optional<ServedStage> solve_all(const CalibratedStage& seen,
@@ -38,7 +38,7 @@ class TargetSolver {
   SolveContext context_;
   const StatisticsStore* from_store_;
   Compressor* compressor_;
-  std::vector<LinearRecords> records_;
+  std::vector<LinearRecords> stage_records_;  // per target
 };
 
 }  // namespace halftone
