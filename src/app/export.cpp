@@ -85,6 +85,8 @@ void run(const Options& options, const World* world) {
   quantize_options.compute_dtype = stored_dtype(store, path);
   quantize_options.from_store = &store;
   quantize_options.expert_floor = stored_floor(store, path);
+  set_residency(options, source, *model, targets, /*calibrate_on_compressed=*/false, setup,
+                quantize_options);
   const QuantizeResult result =
       quantize(source, *model, targets, {}, nullptr, quantize_options, setup.cluster());
   if (setup.speaks()) print_result(options, result);

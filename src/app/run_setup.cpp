@@ -78,8 +78,10 @@ void add_run_options(Options& options) {
                  "type of activations; auto: the checkpoint's");
   options.choice("numerics", {"cpu", "cuda"}, "cpu",
                  "whose arithmetic of Model Optimizer scales follow to the last bit");
-  options.choice("residency", {"auto", "stream"}, "auto",
-                 "where weights are between passes; stream: two stages at a time");
+  options.choice(
+      "residency", {"auto", "stream", "resident", "compressed"}, "auto",
+      "what the ranks hold of the weights between passes: nothing, all, or all quantized");
+  options.flag("low-memory", "the same as --residency compressed");
   options.integer_or_auto("threads", 1, 1024, "threads of each rank; auto: its share of the cores");
   options.integer_or_auto("max-stage-bytes", 1, INT64_MAX,
                           "take a layer with more weights than this a few experts at a time");
@@ -103,6 +105,34 @@ int64_t stage_limit(const Options& options, const World& world) {
   // Two stages are read at a time, and low-bit ones grow by two to four when they are decoded.
   constexpr int64_t kShare = 8;
   return std::max(kSmallestStage, available_host_bytes() / (kShare * world.local_size()));
+}
+
+std::optional<Residency> wanted_residency(const Options& options) {
+  const std::string& name = options.get("residency");
+  const bool low_memory = options.get_flag("low-memory");
+  if (low_memory && name != "auto" && name != "compressed") {
+    throw UsageError(
+        concat("--low-memory is --residency compressed: leave out --residency ", name));
+  }
+  if (low_memory || name == "compressed") return Residency::kCompressed;
+  if (name == "stream") return Residency::kStream;
+  if (name == "resident") return Residency::kResident;
+  return std::nullopt;
+}
+
+bool calibrates_on_compressed(const Options& options) {
+  if (options.get("calibrate-on") != "compressed") return false;
+  if (wanted_residency(options) == Residency::kCompressed) return true;
+  throw UsageError("--calibrate-on compressed needs --residency compressed (--low-memory)");
+}
+
+Residency settle_residency(const Options& options, const std::vector<LoadStep>& steps, int passes,
+                           const RunSetup& setup) {
+  const std::optional<Residency> wanted = wanted_residency(options);
+  if (wanted) return *wanted;
+  const ResidencyChoice choice = choose_residency(steps, passes, setup.cluster());
+  if (setup.speaks()) log_info("residency ", name_of(choice.residency), ": ", choice.why);
+  return choice.residency;
 }
 
 RunSetup::RunSetup(const Options& options, const World& world)

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -8,13 +9,14 @@
 #include "dist/communicator.h"
 #include "dist/world.h"
 #include "engine/cluster.h"
+#include "engine/residency.h"
 #include "io/checkpoint.h"
 
 namespace halftone {
 
 // Options that the distributed commands share, and what they mean.
 
-// --threads, --device, --dtype, --numerics, --residency, --seed, --watchdog-seconds,
+// --threads, --device, --dtype, --numerics, --residency, --low-memory, --seed, --watchdog-seconds,
 // --check-collectives, --json
 void add_run_options(Options& options);
 // Communicators, threads and the device of this process, for the length of a run. Checks that all
@@ -41,6 +43,13 @@ void require_same_model(const Checkpoint& checkpoint, const Cluster& cluster);
 void add_family_option(Options& options);
 // --max-stage-bytes; auto: what leaves memory for two stages and their decoded weights.
 int64_t stage_limit(const Options& options, const World& world);
+// --residency and --low-memory; nullopt: auto.
+std::optional<Residency> wanted_residency(const Options& options);
+// --calibrate-on, which needs the weights compressed.
+bool calibrates_on_compressed(const Options& options);
+// The residency of a run that loads these steps so many times. Collective.
+Residency settle_residency(const Options& options, const std::vector<LoadStep>& steps, int passes,
+                           const RunSetup& setup);
 // --dtype: the checkpoint's own with auto.
 DType compute_dtype(const Options& options, DType of_checkpoint);
 Numerics numerics(const Options& options);

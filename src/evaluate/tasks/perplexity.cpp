@@ -131,7 +131,8 @@ Perplexity evaluate_perplexity(const Checkpoint& checkpoint, Model& model, Weigh
   int64_t longest = 1;
   for (const Batch& batch : batches) longest = std::max(longest, batch.length);
   model.prepare(longest, dtype, cluster.device);
-  StageLoader loader(checkpoint, plan_loads(source.tensors(), options.stage_limit), cluster);
+  StageLoader loader(checkpoint, plan_loads(source.tensors(), options.stage_limit), cluster,
+                     options.held);
   Evaluation evaluation(model, source, batches, cluster, dtype);
   std::vector<Sum> sums(batches.size());
   const auto stages = static_cast<int64_t>(model.stages().size());
