@@ -2,7 +2,6 @@
 
 #include <chrono>
 #include <cstdio>
-#include <new>
 #include <optional>
 #include <string>
 #include <thread>
@@ -12,6 +11,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/text_distance.h"
+#include "engine/out_of_memory.h"
 
 namespace {
 
@@ -70,9 +70,10 @@ int run_command(const Command& command, const std::vector<std::string>& argument
     return 0;
   } catch (const Error& error) {
     return fail(error, world);
-  } catch (const std::bad_alloc&) {
-    return fail(ResourceError("out of memory: use a smaller --batch-size or more ranks"), world);
   } catch (const std::exception& error) {
+    if (is_out_of_memory(error)) {
+      return fail(ResourceError("out of memory: use a smaller --batch-size or more ranks"), world);
+    }
     return fail(Error(ExitCode::kInput, concat("unexpected: ", error.what())), world);
   }
 }

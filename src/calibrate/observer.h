@@ -36,6 +36,7 @@ class Observer : public LinearRunner {
                     const at::Tensor& bias_N) override;
   std::pair<at::Tensor, at::Tensor> key_value(size_t site, at::Tensor k_BHTD,
                                               at::Tensor v_BHTD) override;
+  void take_rows(LinearRunner& behind) override;
 
   const StageStatistics& statistics() const { return statistics_; }
   // [linear]: x_TK; undefined where the linear was not called or inputs are not captured.

@@ -65,6 +65,7 @@ class Calibration {
       progress.step(static_cast<int64_t>(s) + 1, name + batches_text(), loader_.bytes_read());
     }
     times_.bytes_read = loader_.bytes_read();
+    times_.rows_per_call = pass_.rows_per_call();
     return times_;
   }
 
@@ -102,10 +103,11 @@ class Calibration {
     check(served.has_value(), "propagate: quantized needs the quantized stage");
     pass_.restore(inputs);
     for (const LoadStep& step : seen.steps) {
-      pass_.forward(s, step.part, served->weights(step.tensors),
-                    [&](int64_t /*batch*/) -> std::unique_ptr<LinearRunner> {
-                      return std::make_unique<FakeQuantRunner>(served->fake_quant);
-                    });
+      pass_.forward(
+          s, step.part, served->weights(step.tensors),
+          [&](int64_t /*batch*/, const BatchContext& /*rows*/) -> std::unique_ptr<LinearRunner> {
+            return std::make_unique<FakeQuantRunner>(served->fake_quant);
+          });
     }
     times_.forward_seconds += seconds_since(start);
   }
@@ -136,8 +138,8 @@ class Calibration {
     size_t position = 0;
     pass_.forward(
         s, part, weights,
-        [&](int64_t batch) -> std::unique_ptr<LinearRunner> {
-          return std::make_unique<Observer>(stage, pass_.context(batch), batch, options);
+        [&](int64_t batch, const BatchContext& rows) -> std::unique_ptr<LinearRunner> {
+          return std::make_unique<Observer>(stage, rows, batch, options);
         },
         [&](int64_t batch, LinearRunner& runner) {
           auto& observer = static_cast<Observer&>(runner);

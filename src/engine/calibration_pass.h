@@ -50,7 +50,8 @@ struct CalibrationTimes {
   double load_seconds = 0.0;  // waiting for reads, gathering, scanning
   double forward_seconds = 0.0;
   double consume_seconds = 0.0;
-  int64_t bytes_read = 0;  // of this rank
+  int64_t bytes_read = 0;             // of this rank
+  int64_t rows_per_call = INT64_MAX;  // BatchPass
 };
 
 // Takes the calibration batches through the model once and hands every stage's weights and
