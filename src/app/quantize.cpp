@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "app/budgets.h"
 #include "app/commands.h"
 #include "app/data.h"
 #include "app/quantize_run.h"
@@ -124,6 +125,8 @@ void run(const Options& options, const World* world) {
   quantize_options.count_padding = options.get_flag("count-padding");
   quantize_options.observed_experts = options.get_number("moe-calib-experts-ratio");
   quantize_options.expert_floor = options.get_integer("expert-min-tokens");
+  plan_memory(source, *model, targets, shape_of(batches), options, setup.cluster(),
+              quantize_options);
   std::optional<RunStore> store;
   if (speaks) {
     store.emplace(options, out, checkpoint, data, recipes);
@@ -135,6 +138,7 @@ void run(const Options& options, const World* world) {
                quantize_options, setup.cluster());
   if (!speaks) return;
   store->publish();
+  log_memory(result.predicted, result.host_bytes, result.device_bytes);
   print_result(options, result);
 }
 

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <thread>
 
+#include "app/budgets.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "core/memory.h"
@@ -51,6 +52,7 @@ void add_run_options(Options& options) {
   options.integer_or_auto("threads", 1, 1024, "threads of each rank; auto: its share of the cores");
   options.integer_or_auto("max-stage-bytes", 1, INT64_MAX,
                           "take a layer with more weights than this a few experts at a time");
+  add_budget_options(options);
   options.integer("seed", 0, 0, INT64_MAX,
                   "seed of everything random (max calibration draws nothing)");
   options.flag("json", "print one JSON object to standard output and nothing else");

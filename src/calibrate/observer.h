@@ -48,7 +48,8 @@ class Observer : public LinearRunner {
     float amax = 0.0f;
     at::Tensor channel_amax;
     at::Tensor mean_abs;
-    at::Tensor tokens_TK;
+    int64_t tokens = 0;
+    at::Tensor tokens_TK;  // only if they are captured: else an observer would hold an activation
   };
   Seen observe(const at::Tensor& x, bool of_encoder, const std::string& what) const;
   // [B, T, features] or [tokens, features] without padding: [tokens, features], contiguous.

@@ -56,6 +56,7 @@ class Calibration {
       const std::string& name = model_.stages()[s].name;
       try {
         run_stage(s, consume);
+        options_.budget.check_peaks(cluster_.device);
       } catch (Error& error) {
         error.set_phase("calibrate " + name);
         throw;

@@ -10,6 +10,7 @@
 #include "calibrate/fake_quant.h"
 #include "calibrate/observer.h"
 #include "engine/batch_pass.h"
+#include "engine/memory_budget.h"
 #include "engine/stage_loader.h"
 #include "model/source_layout.h"
 
@@ -39,6 +40,7 @@ struct CalibrationOptions {
   double observed_experts = 0.0;  // BatchContext
   // A stage of more bytes comes in groups of experts (plan_loads).
   int64_t stage_limit = INT64_MAX;
+  MemoryBudget budget;  // watched after every stage
   bool show_progress = true;
   // Per stage: what to observe. A stage behind the last observed one is loaded, but not computed.
   std::vector<ObserveOptions> observe;

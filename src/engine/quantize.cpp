@@ -122,6 +122,7 @@ CalibrationOptions calibration_options(const Model& model, const std::vector<Tar
   calibration.count_padding = options.count_padding;
   calibration.observed_experts = options.observed_experts;
   calibration.stage_limit = options.stage_limit;
+  calibration.budget = options.budget;
   calibration.show_progress = options.show_progress;
   if (options.from_store != nullptr) {
     calibration.observe.assign(model.stages().size(), ObserveOptions::nothing());
@@ -136,6 +137,28 @@ CalibrationOptions calibration_options(const Model& model, const std::vector<Tar
   }
   calibration.observe = what_to_observe(model, plans, /*complete=*/true);
   return calibration;
+}
+
+MemoryInputs memory_inputs(const SourceLayout& source, const Model& model,
+                           const std::vector<Target>& targets, const BatchShape& batches,
+                           const QuantizeOptions& options, const Cluster& cluster) {
+  const CalibrationOptions calibration = calibration_options(model, targets, options);
+  MemoryInputs inputs;
+  inputs.specs = &model.stages();
+  inputs.stages = &source.stages();
+  for (const Target& target : targets) inputs.plans.push_back(&target.plan);
+  inputs.observe = calibration.observe;
+  inputs.propagate_quantized = calibration.propagate_quantized;
+  inputs.model_dtype = source.dtype();
+  inputs.compute_dtype = options.compute_dtype;
+  inputs.hidden_size = model.hidden_size();
+  inputs.batches = batches;
+  inputs.write_queue_bytes = write_queue_bytes(source);
+  inputs.stage_limit = options.stage_limit;
+  inputs.ranks = cluster.world.size();
+  inputs.threads = cluster.pool.threads();
+  inputs.gpu = cluster.device.is_cuda();
+  return inputs;
 }
 
 QuantizeResult quantize(const SourceLayout& source, Model& model,
@@ -179,6 +202,9 @@ QuantizeResult quantize(const SourceLayout& source, Model& model,
                             sum_over_ranks(queue.bytes_written(), cluster.control)};
   result.host_bytes = max_over_ranks(peak_host_bytes(), cluster.control);
   result.device_bytes = max_over_ranks(peak_device_bytes(cluster.device), cluster.control);
+  result.predicted = options.predicted;
+  // The least of all ranks.
+  result.rows_per_call = -max_over_ranks(-times.rows_per_call, cluster.control);
   std::vector<LinearRecords> records;
   for (size_t t = 0; t < targets.size(); ++t) {
     records.push_back(gather_records(packers[t].records(), cluster.control));

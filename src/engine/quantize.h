@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "engine/calibration_pass.h"
+#include "engine/memory_budget.h"
+#include "engine/memory_model.h"
 #include "engine/packer.h"
 #include "io/statistics_store.h"
 #include "text/batches.h"
@@ -22,6 +24,8 @@ struct QuantizeOptions {
   double observed_experts = 0.0;    // BatchContext
   int64_t expert_floor = 1;         // SolveContext
   int64_t stage_limit = INT64_MAX;  // plan_loads
+  MemoryBudget budget;
+  MemoryPlan predicted;  // for the summary
   bool overwrite = false;
   int64_t max_shard_bytes = 10'000'000'000;
   bool show_progress = true;
@@ -48,10 +52,18 @@ struct QuantizeResult {
   std::map<std::string, Phase> phases;
   int64_t host_bytes = 0;  // the largest peak of all ranks
   int64_t device_bytes = 0;
+  MemoryPlan predicted;
+  int64_t rows_per_call = INT64_MAX;  // the least of all ranks (BatchPass)
 };
 
 // Whether some target needs the activations of the calibration data.
 bool needs_forward(const Model& model, const std::vector<Target>& targets);
+
+// What memory the run will need, but for base_bytes, which the caller adds; `batches` tells of the
+// data.
+MemoryInputs memory_inputs(const SourceLayout& source, const Model& model,
+                           const std::vector<Target>& targets, const BatchShape& batches,
+                           const QuantizeOptions& options, const Cluster& cluster);
 
 // Plans all targets of a run; refuses what cannot work before a weight is read.
 Target make_target(const SourceLayout& source, const Model& model, const Recipe& recipe,

@@ -23,8 +23,13 @@ Json output_json(const QuantizeResult::Output& output) {
           {"fallbacks", output.fallbacks}};
 }
 
-Json memory_json(const QuantizeResult& result) {
+Json peak_json(const QuantizeResult& result) {
   return {{"host_bytes", result.host_bytes}, {"device_bytes", result.device_bytes}};
+}
+
+// Null where memory sufficed for whole batches.
+Json rows_json(const QuantizeResult& result) {
+  return result.rows_per_call == INT64_MAX ? Json() : Json(result.rows_per_call);
 }
 
 Json accounting_json(const Accounting& accounting) {
@@ -40,13 +45,32 @@ Json accounting_json(const Accounting& accounting) {
 
 }  // namespace
 
+Json to_json(const MemoryPlan& plan) {
+  Json parts = Json::object();
+  for (const MemoryPart& part : plan.parts) {
+    parts[part.name] = {{"host_bytes", part.host_bytes}, {"device_bytes", part.device_bytes}};
+  }
+  return {{"host_bytes", plan.host_bytes},
+          {"device_bytes", plan.device_bytes},
+          {"stage", plan.peak_stage},
+          {"phase", plan.peak_phase},
+          {"parts", parts}};
+}
+
+Json memory_json(const MemoryPlan& predicted, int64_t host_bytes, int64_t device_bytes) {
+  return {{"predicted", to_json(predicted)},
+          {"measured", {{"host_bytes", host_bytes}, {"device_bytes", device_bytes}}}};
+}
+
 Json make_summary(const Target& target, const QuantizeResult& result, size_t index,
                   const LinearRecords& records, const Json& resolved) {
   Json summary = output_json(result.outputs[index]);
   summary["recipe"] = to_json(target.plan.recipe);
   summary["tensors"] = accounting_json(target.hf.accounting);
   summary["phases"] = phases_json(result.phases);
-  summary["peak_memory"] = memory_json(result);
+  summary["peak_memory"] = peak_json(result);
+  summary["memory"] = memory_json(result.predicted, result.host_bytes, result.device_bytes);
+  summary["rows_per_call"] = rows_json(result);
   summary["configuration"] = resolved;
   summary["linears"] = Json::object();
   for (const auto& [name, record] : records) summary["linears"][name] = record;
@@ -59,7 +83,9 @@ Json to_json(const QuantizeResult& result) {
     outputs.push_back(output_json(output));
   return {{"outputs", outputs},
           {"phases", phases_json(result.phases)},
-          {"peak_memory", memory_json(result)},
+          {"peak_memory", peak_json(result)},
+          {"memory", memory_json(result.predicted, result.host_bytes, result.device_bytes)},
+          {"rows_per_call", rows_json(result)},
           {"resumed_from_stage", 0}};
 }
 

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <vector>
+
+#include "app/options.h"
+#include "engine/quantize.h"
+
+namespace halftone {
+
+// --memory-budget, --host-budget
+void add_budget_options(Options& options);
+// What a rank may use; auto: what is free, shared by the ranks of its host. Collective: the least
+// of all ranks.
+MemoryBudget memory_budget(const Options& options, const Cluster& cluster);
+
+// Predicts what the run will need of memory and leaves it, and the budget, in `quantize`. A
+// ResourceError with the smallest change that would do, before a weight is read, where the budget
+// does not suffice. Collective.
+void plan_memory(const SourceLayout& source, const Model& model, const std::vector<Target>& targets,
+                 const BatchShape& batches, const Options& options, const Cluster& cluster,
+                 QuantizeOptions& quantize);
+
+// One line for each kind of memory: what was predicted and what was measured.
+void log_memory(const MemoryPlan& predicted, int64_t host_bytes, int64_t device_bytes);
+
+}  // namespace halftone
