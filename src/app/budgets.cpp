@@ -52,7 +52,10 @@ MemoryBudget memory_budget(const Options& options, const Cluster& cluster) {
 void plan_memory(const SourceLayout& source, const Model& model, const std::vector<Target>& targets,
                  const BatchShape& batches, const Options& options, const Cluster& cluster,
                  QuantizeOptions& quantize) {
-  MemoryInputs inputs = memory_inputs(source, model, targets, batches, quantize, cluster);
+  MemoryInputs inputs = memory_inputs(source, model, targets, batches, quantize);
+  inputs.ranks = cluster.world.size();
+  inputs.threads = cluster.pool.threads();
+  inputs.gpu = cluster.device.is_cuda();
   inputs.base_bytes = largest_of_ranks(host_bytes_now(), cluster.control);
   quantize.budget = memory_budget(options, cluster);
   quantize.predicted = predict_memory(inputs);

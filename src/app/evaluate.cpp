@@ -67,7 +67,7 @@ std::unique_ptr<WeightSource> calibrated_source(const Options& options, const So
   calibration.compute_dtype = compute;
   calibration.count_padding = options.get_flag("count-padding");
   calibration.observed_experts = options.get_number("moe-calib-experts-ratio");
-  calibration.stage_limit = stage_limit(options, setup.cluster().world);
+  calibration.stage_limit = stage_limit(options, setup.cluster());
   return make_fake_quant_source(
       source, model, plan, calibrate_model(source, model, plan, data.batches, calibration, context),
       context);
@@ -105,7 +105,7 @@ struct Evaluated {
 
 void run_logits(const Options& options, const RunSetup& setup, Evaluated& evaluated) {
   const LogitsOptions logits{evaluated.compute, options.get_flag("hidden"),
-                             stage_limit(options, setup.cluster().world)};
+                             stage_limit(options, setup.cluster())};
   const std::string& output = options.required("output");
   evaluate_logits(evaluated.checkpoint, *evaluated.model, *evaluated.source,
                   options.required("input"), output, logits, setup.cluster());
@@ -120,7 +120,7 @@ void run_logits(const Options& options, const RunSetup& setup, Evaluated& evalua
 void run_perplexity(const Options& options, const RunSetup& setup, Evaluated& evaluated) {
   const LoadedData data =
       load_data(options, data_request(options, "data"), evaluated.checkpoint, *evaluated.model);
-  const PerplexityOptions perplexity{evaluated.compute, stage_limit(options, setup.cluster().world),
+  const PerplexityOptions perplexity{evaluated.compute, stage_limit(options, setup.cluster()),
                                      true};
   const Perplexity result =
       evaluate_perplexity(evaluated.checkpoint, *evaluated.model, *evaluated.source, data.batches,

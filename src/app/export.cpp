@@ -1,6 +1,7 @@
 #include <charconv>
 #include <optional>
 
+#include "app/budgets.h"
 #include "app/commands.h"
 #include "app/quantize_run.h"
 #include "app/run_setup.h"
@@ -77,13 +78,16 @@ void run(const Options& options, const World* world) {
   check_output(out, model_dir, options.get_flag("overwrite"));
   const std::vector<Target> targets = make_targets(options, source, *model, recipes, out);
   make_parent(out, setup.speaks(), setup.cluster().control);
-  QuantizeOptions quantize_options = quantize_options_of(options, out, *world);
+  QuantizeOptions quantize_options = quantize_options_of(options, out, setup.cluster());
   quantize_options.compute_dtype = stored_dtype(store, path);
   quantize_options.from_store = &store;
   quantize_options.expert_floor = stored_floor(store, path);
+  plan_memory(source, *model, targets, {}, options, setup.cluster(), quantize_options);
   const QuantizeResult result =
       quantize(source, *model, targets, {}, nullptr, quantize_options, setup.cluster());
-  if (setup.speaks()) print_result(options, result);
+  if (!setup.speaks()) return;
+  log_memory(result.predicted, result.host_bytes, result.device_bytes);
+  print_result(options, result);
 }
 
 }  // namespace

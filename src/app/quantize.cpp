@@ -120,7 +120,7 @@ void run(const Options& options, const World* world) {
   }
 
   make_parent(out, speaks, setup.cluster().control);
-  QuantizeOptions quantize_options = quantize_options_of(options, out, *world);
+  QuantizeOptions quantize_options = quantize_options_of(options, out, setup.cluster());
   quantize_options.compute_dtype = compute_dtype(options, model_dtype(checkpoint));
   quantize_options.count_padding = options.get_flag("count-padding");
   quantize_options.observed_experts = options.get_number("moe-calib-experts-ratio");

@@ -37,7 +37,7 @@ std::vector<Target> make_targets(const Options& options, const SourceLayout& sou
                                  const fs::path& out);
 // Everything but the compute dtype and what is said of padding.
 QuantizeOptions quantize_options_of(const Options& options, const fs::path& out,
-                                    const World& world);
+                                    const Cluster& cluster);
 // The table, or with --json the object.
 void print_result(const Options& options, const QuantizeResult& result);
 

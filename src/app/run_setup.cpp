@@ -10,15 +10,11 @@
 #include "app/budgets.h"
 #include "core/error.h"
 #include "core/log.h"
-#include "core/memory.h"
 #include "dist/agreement.h"
 #include "formats/cuda_library.h"
 
 namespace halftone {
 namespace {
-
-// Taking experts in groups reads them twice: not worth it below this.
-constexpr int64_t kSmallestStage = int64_t{256} << 20;
 
 int thread_count(const Options& options, const World& world) {
   const int64_t wanted = options.get_integer("threads");
@@ -63,12 +59,9 @@ void add_family_option(Options& options) {
                "take the model for one of this family whatever its architecture is called");
 }
 
-int64_t stage_limit(const Options& options, const World& world) {
+int64_t stage_limit(const Options& options, const Cluster& cluster) {
   const int64_t wanted = options.get_integer("max-stage-bytes");
-  if (wanted > 0) return wanted;
-  // Two stages are read at a time, and low-bit ones grow by two to four when they are decoded.
-  constexpr int64_t kShare = 8;
-  return std::max(kSmallestStage, available_host_bytes() / (kShare * world.local_size()));
+  return wanted > 0 ? wanted : stage_limit_of(memory_budget(options, cluster));
 }
 
 RunSetup::RunSetup(const Options& options, const World& world)

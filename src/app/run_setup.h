@@ -34,8 +34,9 @@ class RunSetup {
 
 // --family: read a model of another architecture as one of a known family.
 void add_family_option(Options& options);
-// --max-stage-bytes; auto: what leaves memory for two stages and their decoded weights.
-int64_t stage_limit(const Options& options, const World& world);
+// --max-stage-bytes; auto: what the budget leaves for two stages and their decoded weights.
+// Collective: all ranks take the same groups.
+int64_t stage_limit(const Options& options, const Cluster& cluster);
 // --dtype: the checkpoint's own with auto.
 DType compute_dtype(const Options& options, DType of_checkpoint);
 Numerics numerics(const Options& options);

@@ -1,5 +1,6 @@
 #include "engine/memory_budget.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 
@@ -25,6 +26,13 @@ void MemoryBudget::check_peaks(at::Device device) const {
   if (device_chosen) {
     check_peak("device", "--memory-budget", peak_device_bytes(device), device_bytes);
   }
+}
+
+int64_t stage_limit_of(const MemoryBudget& budget) {
+  // Taking experts in groups reads them twice: not worth it below this.
+  constexpr int64_t kSmallestStage = int64_t{256} << 20;
+  constexpr int64_t kShare = 8;
+  return std::max(kSmallestStage, std::min(budget.host_bytes, budget.device_bytes) / kShare);
 }
 
 std::string bytes_text(int64_t bytes) {

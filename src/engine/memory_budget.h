@@ -25,6 +25,10 @@ struct MemoryBudget {
   void check_peaks(at::Device device) const;
 };
 
+// The bytes above which a stage comes in groups of experts: two are read at a time, and low-bit
+// ones grow by two to four when they are decoded.
+int64_t stage_limit_of(const MemoryBudget& budget);
+
 // "31.2 GB"
 std::string bytes_text(int64_t bytes);
 

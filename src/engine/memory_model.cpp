@@ -16,6 +16,16 @@ namespace {
 constexpr int64_t kLibraries = int64_t{30} << 20;
 // What experts' inputs vary by: the busiest one gets so much of a batch.
 constexpr int64_t kBusiestExpert = 4;
+// The allocator of the host maps larger blocks on their own and gives them back at once; smaller
+// ones that are freed stay, in pieces, until the stage is over. Shares as measured.
+constexpr int64_t kMappedBlock = int64_t{32} << 20;
+constexpr double kKeptOfActivations = 0.12;  // of one batch at a time
+constexpr double kKeptOfConcurrent = 0.16;   // of several
+constexpr double kKeptOfSearches = 0.7;
+
+int64_t share_of(int64_t bytes, double share) {
+  return static_cast<int64_t>(static_cast<double>(bytes) * share);
+}
 
 int64_t count_of(const std::vector<int64_t>& shape) {
   return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
@@ -164,6 +174,25 @@ class Predictor {
         [&](const AttentionSite& site) { return linear.name.starts_with(site.name + "."); });
   }
 
+  bool maps_states(size_t s) const { return tokens(s) * in_.hidden_size * width_ >= kMappedBlock; }
+
+  // What the batches that are through have left with the allocator.
+  int64_t kept_of_activations(size_t s) const {
+    if (in_.gpu) return 0;
+    const int64_t scores = score_bytes(s);
+    int64_t kept = maps_states(s) ? 0 : activation_bytes(s) - scores;
+    if (scores / 4 < kMappedBlock) {
+      kept += scores;
+    } else if (scores / 8 < kMappedBlock) {
+      kept += scores / 4;  // those in the compute dtype
+    }
+    return share_of(mine_ * kept, in_flight() > 1 ? kKeptOfConcurrent : kKeptOfActivations);
+  }
+  int64_t kept_of_search(size_t s) const {
+    if (in_.gpu || maps_states(s)) return 0;
+    return share_of(captured_bytes(s) + search_bytes(s), kKeptOfSearches);
+  }
+
   // Scores that a kernel does not keep to itself: where keys and values differ in width.
   int64_t score_bytes(size_t s) const {
     int64_t bytes = 0;
@@ -274,6 +303,7 @@ class Predictor {
     moment.tensors("weights in the compute dtype", computed_weights(s));
     moment.tensors("activations", in_flight() * activation_bytes(s));
     moment.host("statistics", observer_bytes(s));
+    moment.host("kept by the allocator", kept_of_activations(s));
     moment.tensors("captured inputs", captured_bytes(s));
     consider(moment);
   }
@@ -281,6 +311,7 @@ class Predictor {
     Moment moment = begin(s, "solve");
     moment.tensors("captured inputs", captured_bytes(s));
     moment.tensors("search", search_bytes(s));
+    moment.host("kept by the allocator", kept_of_search(s));
     consider(moment);
   }
   void add_pack(size_t s) {

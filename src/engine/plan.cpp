@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <numeric>
 #include <optional>
 
 #include "core/error.h"
@@ -43,6 +44,36 @@ MemoryInputs with_rows(const MemoryInputs& inputs, int64_t rows) {
   return changed;
 }
 
+int64_t elements_of(const StoredTensor& tensor) {
+  return std::accumulate(tensor.shape.begin(), tensor.shape.end(), int64_t{1}, std::multiplies<>());
+}
+
+// How often a search multiplies with each weight, forward passes being one.
+double passes_of(const AlgorithmSpec& spec) {
+  if (spec.method == "awq_lite" || spec.method == "svdquant") return 12.0;
+  if (spec.method == "awq_clip") return 20.0;
+  if (spec.method == "awq_full") return 32.0;
+  if (spec.method == "gptq" || spec.method == "local_hessian") return 2.0;
+  return 0.0;
+}
+
+// Multiply-adds of a weight for all tokens; an expert sees the share that routers give it, which
+// the stage does not tell: an even spread over eight of them.
+double work_of_stage(const MemoryInputs& inputs, size_t s) {
+  constexpr double kExpertsOfAToken = 8.0;
+  const BatchShape& batches = inputs.batches;
+  const StageSpec& stage = (*inputs.specs)[s];
+  double work = 0.0;
+  for (const LinearSite& linear : stage.linears) {
+    double tokens =
+        static_cast<double>(batches.batches * batches.rows) *
+        static_cast<double>(linear.of_encoder ? batches.encoder_length : batches.length);
+    if (linear.expert >= 0) tokens *= std::min(1.0, kExpertsOfAToken / stage.experts);
+    work += 2.0 * tokens * static_cast<double>(linear.out) * static_cast<double>(linear.in);
+  }
+  return work;
+}
+
 std::string missing_text(const MemoryPlan& plan, const MemoryBudget& budget) {
   std::string text;
   if (plan.host_bytes > budget.host_bytes) {
@@ -57,6 +88,63 @@ std::string missing_text(const MemoryPlan& plan, const MemoryBudget& budget) {
 }
 
 }  // namespace
+
+int64_t hidden_state_bytes(const MemoryInputs& inputs) {
+  const BatchShape& batches = inputs.batches;
+  return batches.batches * batches.rows * (batches.length + batches.encoder_length) *
+         inputs.hidden_size * size_of(inputs.compute_dtype);
+}
+
+int64_t statistics_bytes(const MemoryInputs& inputs) {
+  int64_t bytes = 0;
+  for (const StageSpec& stage : *inputs.specs) {
+    for (const LinearSite& linear : stage.linears) bytes += 2 * 4 * linear.in;
+  }
+  return bytes;
+}
+
+std::vector<PlannedPhase> plan_phases(const MemoryInputs& inputs, const Rates& rates, int hosts,
+                                      int64_t output_bytes) {
+  int64_t read = 0;
+  double elements = 0.0;
+  double forward = 0.0;
+  double search = 0.0;
+  int64_t statistics = 0;
+  int64_t computed = 0;
+  for (size_t s = 0; s < inputs.stages->size(); ++s) {
+    for (const StoredTensor& tensor : (*inputs.stages)[s]) {
+      read += tensor.bytes;
+      elements += static_cast<double>(elements_of(tensor));
+    }
+    if (!inputs.observe[s].any()) continue;
+    ++computed;
+    forward += work_of_stage(inputs, s);
+    for (const LinearSite& linear : (*inputs.specs)[s].linears) statistics += 4 * linear.in;
+    for (const TargetPlan* plan : inputs.plans) {
+      for (const AlgorithmSpec& spec : plan->recipe.algorithms) {
+        search += work_of_stage(inputs, s) * passes_of(spec);
+      }
+    }
+  }
+  const auto ranks = static_cast<double>(inputs.ranks);
+  const int64_t gathered = read / inputs.ranks * (inputs.ranks - 1);
+  const int64_t reduced = inputs.ranks > 1 ? 2 * statistics : 0;
+  const int64_t states = hidden_state_bytes(inputs);
+  const auto seconds = [](int64_t bytes, double rate) { return static_cast<double>(bytes) / rate; };
+  // Packing reads a weight, writes what it becomes and reads that back in F32.
+  constexpr double kPackedBytes = 12.0;
+  return {
+      {"load", seconds(read, rates.read * hosts) + seconds(gathered, rates.network), read,
+       gathered},
+      {"forward", forward / ranks / rates.flops, 0, 0},
+      {"reduce", seconds(reduced, rates.network), 0, reduced},
+      {"solve", search / ranks / rates.flops, 0, 0},
+      {"pack",
+       static_cast<double>(inputs.plans.size()) * elements * kPackedBytes / ranks / rates.memory, 0,
+       0},
+      {"write", seconds(output_bytes, rates.write * hosts), output_bytes, 0},
+      {"save", seconds(states * computed, rates.write * hosts), states * computed, 0}};
+}
 
 std::vector<std::string> changes_that_fit(const MemoryInputs& inputs, const MemoryBudget& budget) {
   constexpr int64_t kSmallestGroup = int64_t{1} << 20;

@@ -141,7 +141,7 @@ CalibrationOptions calibration_options(const Model& model, const std::vector<Tar
 
 MemoryInputs memory_inputs(const SourceLayout& source, const Model& model,
                            const std::vector<Target>& targets, const BatchShape& batches,
-                           const QuantizeOptions& options, const Cluster& cluster) {
+                           const QuantizeOptions& options) {
   const CalibrationOptions calibration = calibration_options(model, targets, options);
   MemoryInputs inputs;
   inputs.specs = &model.stages();
@@ -155,9 +155,6 @@ MemoryInputs memory_inputs(const SourceLayout& source, const Model& model,
   inputs.batches = batches;
   inputs.write_queue_bytes = write_queue_bytes(source);
   inputs.stage_limit = options.stage_limit;
-  inputs.ranks = cluster.world.size();
-  inputs.threads = cluster.pool.threads();
-  inputs.gpu = cluster.device.is_cuda();
   return inputs;
 }
 

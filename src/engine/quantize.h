@@ -59,11 +59,10 @@ struct QuantizeResult {
 // Whether some target needs the activations of the calibration data.
 bool needs_forward(const Model& model, const std::vector<Target>& targets);
 
-// What memory the run will need, but for base_bytes, which the caller adds; `batches` tells of the
-// data.
+// What the memory of the run follows from, but for what the caller adds: ranks, threads, gpu, base.
 MemoryInputs memory_inputs(const SourceLayout& source, const Model& model,
                            const std::vector<Target>& targets, const BatchShape& batches,
-                           const QuantizeOptions& options, const Cluster& cluster);
+                           const QuantizeOptions& options);
 
 // Plans all targets of a run; refuses what cannot work before a weight is read.
 Target make_target(const SourceLayout& source, const Model& model, const Recipe& recipe,
