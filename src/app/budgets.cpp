@@ -2,10 +2,12 @@
 
 #include <algorithm>
 
+#include "app/run_setup.h"
 #include "core/log.h"
 #include "core/memory.h"
 #include "engine/device_memory.h"
 #include "engine/plan.h"
+#include "engine/summary.h"
 
 namespace halftone {
 namespace {
@@ -60,6 +62,36 @@ void plan_memory(const SourceLayout& source, const Model& model, const std::vect
   quantize.budget = memory_budget(options, cluster);
   quantize.predicted = predict_memory(inputs);
   require_fits(inputs, quantize.predicted, quantize.budget);
+}
+
+MemoryPlan plan_evaluation(const WeightSource& source, const Model& model, DType compute_dtype,
+                           bool copies_weights, const BatchShape& batches, const Options& options,
+                           const Cluster& cluster) {
+  MemoryInputs inputs;
+  inputs.specs = &model.stages();
+  inputs.stages = &source.tensors();
+  // Activations are needed, though nobody observes them.
+  inputs.observe.assign(model.stages().size(), ObserveOptions{});
+  inputs.model_dtype = compute_dtype;
+  inputs.compute_dtype = compute_dtype;
+  inputs.hidden_size = model.hidden_size();
+  inputs.copies_weights = copies_weights;
+  inputs.batches = batches;
+  inputs.stage_limit = stage_limit(options, cluster);
+  inputs.ranks = cluster.world.size();
+  inputs.threads = cluster.pool.threads();
+  inputs.gpu = cluster.device.is_cuda();
+  inputs.base_bytes = largest_of_ranks(host_bytes_now(), cluster.control);
+  const MemoryPlan plan = predict_memory(inputs);
+  require_fits(inputs, plan, memory_budget(options, cluster));
+  return plan;
+}
+
+Json evaluation_memory(const MemoryPlan& predicted, const Cluster& cluster) {
+  const int64_t host = largest_of_ranks(peak_host_bytes(), cluster.control);
+  const int64_t device = largest_of_ranks(peak_device_bytes(cluster.device), cluster.control);
+  if (cluster.world.rank() == 0) log_memory(predicted, host, device);
+  return memory_json(predicted, host, device);
 }
 
 void log_memory(const MemoryPlan& predicted, int64_t host_bytes, int64_t device_bytes) {

@@ -4,6 +4,7 @@
 
 #include "app/options.h"
 #include "engine/quantize.h"
+#include "engine/weight_source.h"
 
 namespace halftone {
 
@@ -19,6 +20,13 @@ MemoryBudget memory_budget(const Options& options, const Cluster& cluster);
 void plan_memory(const SourceLayout& source, const Model& model, const std::vector<Target>& targets,
                  const BatchShape& batches, const Options& options, const Cluster& cluster,
                  QuantizeOptions& quantize);
+
+// The same for an evaluation of these weights. Collective.
+MemoryPlan plan_evaluation(const WeightSource& source, const Model& model, DType compute_dtype,
+                           bool copies_weights, const BatchShape& batches, const Options& options,
+                           const Cluster& cluster);
+// {"predicted", "measured"}, logged by rank 0 too. Collective.
+Json evaluation_memory(const MemoryPlan& predicted, const Cluster& cluster);
 
 // One line for each kind of memory: what was predicted and what was measured.
 void log_memory(const MemoryPlan& predicted, int64_t host_bytes, int64_t device_bytes);

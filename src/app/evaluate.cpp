@@ -1,5 +1,6 @@
 #include <cstdio>
 
+#include "app/budgets.h"
 #include "app/commands.h"
 #include "app/data.h"
 #include "app/quantize_run.h"
@@ -120,16 +121,23 @@ void run_logits(const Options& options, const RunSetup& setup, Evaluated& evalua
 void run_perplexity(const Options& options, const RunSetup& setup, Evaluated& evaluated) {
   const LoadedData data =
       load_data(options, data_request(options, "data"), evaluated.checkpoint, *evaluated.model);
+  const Cluster& cluster = setup.cluster();
+  const bool original =
+      evaluated.layout.has_value() && !options.given("format") && !options.given("recipe");
+  const MemoryPlan predicted =
+      plan_evaluation(*evaluated.source, *evaluated.model, evaluated.compute, !original,
+                      shape_of(data.batches), options, cluster);
   const PerplexityOptions perplexity{evaluated.compute, stage_limit(options, setup.cluster()),
                                      true};
-  const Perplexity result =
-      evaluate_perplexity(evaluated.checkpoint, *evaluated.model, *evaluated.source, data.batches,
-                          perplexity, setup.cluster());
+  const Perplexity result = evaluate_perplexity(
+      evaluated.checkpoint, *evaluated.model, *evaluated.source, data.batches, perplexity, cluster);
+  const Json memory = evaluation_memory(predicted, cluster);
   if (!setup.speaks()) return;
   if (options.get_flag("json")) {
     print_json({{"tasks",
                  {{"perplexity",
-                   {{"value", result.value}, {"nll", result.nll}, {"tokens", result.tokens}}}}}});
+                   {{"value", result.value}, {"nll", result.nll}, {"tokens", result.tokens}}}}},
+                {"memory", memory}});
   } else {
     std::printf("perplexity %.6f (nll %.8f over %lld tokens)\n", result.value, result.nll,
                 static_cast<long long>(result.tokens));

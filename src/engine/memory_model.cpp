@@ -21,6 +21,7 @@ constexpr int64_t kBusiestExpert = 4;
 constexpr int64_t kMappedBlock = int64_t{32} << 20;
 constexpr double kKeptOfActivations = 0.12;  // of one batch at a time
 constexpr double kKeptOfConcurrent = 0.16;   // of several
+constexpr double kKeptOfScores = 0.09;
 constexpr double kKeptOfSearches = 0.7;
 
 int64_t share_of(int64_t bytes, double share) {
@@ -139,7 +140,7 @@ class Predictor {
       if (step.stage != s) continue;
       int64_t bytes = 0;
       for (const StoredTensor& tensor : step.tensors) {
-        const bool decoded = tensor.codec != nullptr || tensor.transposed;
+        const bool decoded = in_.copies_weights || tensor.codec != nullptr || tensor.transposed;
         const bool view = !decoded && (tensor.keeps_dtype || tensor.dtype == in_.compute_dtype);
         if (!view) bytes += count_of(tensor.shape) * width_;
       }
@@ -180,13 +181,14 @@ class Predictor {
   int64_t kept_of_activations(size_t s) const {
     if (in_.gpu) return 0;
     const int64_t scores = score_bytes(s);
-    int64_t kept = maps_states(s) ? 0 : activation_bytes(s) - scores;
-    if (scores / 4 < kMappedBlock) {
-      kept += scores;
-    } else if (scores / 8 < kMappedBlock) {
-      kept += scores / 4;  // those in the compute dtype
+    const int64_t others = maps_states(s) ? 0 : mine_ * (activation_bytes(s) - scores);
+    int64_t small_scores = mine_ * scores;
+    if (scores / 4 >= kMappedBlock) {
+      // At most those in the compute dtype.
+      small_scores = scores / 8 >= kMappedBlock ? 0 : small_scores / 4;
     }
-    return share_of(mine_ * kept, in_flight() > 1 ? kKeptOfConcurrent : kKeptOfActivations);
+    return share_of(others, in_flight() > 1 ? kKeptOfConcurrent : kKeptOfActivations) +
+           share_of(small_scores, kKeptOfScores);
   }
   int64_t kept_of_search(size_t s) const {
     if (in_.gpu || maps_states(s)) return 0;

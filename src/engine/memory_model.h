@@ -37,6 +37,7 @@ struct MemoryInputs {
   DType model_dtype = DType::kBF16;
   DType compute_dtype = DType::kBF16;
   int64_t hidden_size = 0;
+  bool copies_weights = false;  // what is computed with is no view of what was loaded
   BatchShape batches;
   int64_t write_queue_bytes = 0;
   int64_t stage_limit = INT64_MAX;

@@ -74,6 +74,20 @@ double work_of_stage(const MemoryInputs& inputs, size_t s) {
   return work;
 }
 
+// With as much memory for each of them.
+std::optional<int64_t> fewest_ranks(const MemoryInputs& inputs, const MemoryBudget& budget) {
+  constexpr int64_t kMostRanks = 1 << 14;
+  const auto spared = largest_that(
+      [&](int64_t spare) {
+        MemoryInputs changed = inputs;
+        changed.ranks = static_cast<int>(kMostRanks - spare);
+        return budget.holds(predict_memory(changed));
+      },
+      0, kMostRanks - inputs.ranks - 1);
+  if (!spared) return std::nullopt;
+  return kMostRanks - *spared;
+}
+
 std::string missing_text(const MemoryPlan& plan, const MemoryBudget& budget) {
   std::string text;
   if (plan.host_bytes > budget.host_bytes) {
@@ -148,7 +162,6 @@ std::vector<PlannedPhase> plan_phases(const MemoryInputs& inputs, const Rates& r
 
 std::vector<std::string> changes_that_fit(const MemoryInputs& inputs, const MemoryBudget& budget) {
   constexpr int64_t kSmallestGroup = int64_t{1} << 20;
-  constexpr int64_t kMostRanks = 1 << 14;
   const auto fits = [&](const MemoryInputs& changed) {
     return budget.holds(predict_memory(changed));
   };
@@ -177,18 +190,15 @@ std::vector<std::string> changes_that_fit(const MemoryInputs& inputs, const Memo
         1, inputs.threads - 1);
     if (threads) changes.push_back(concat("--threads ", *threads));
   }
-  // Fewer ranks than this do not fit: the largest number of missing ranks that does.
-  const auto spared = largest_that(
-      [&](int64_t spare) {
-        MemoryInputs changed = inputs;
-        changed.ranks = static_cast<int>(kMostRanks - spare);
-        return fits(changed);
-      },
-      0, kMostRanks - inputs.ranks - 1);
-  if (spared) changes.push_back(concat("at least ", kMostRanks - *spared, " ranks"));
+  const auto ranks = fewest_ranks(inputs, budget);
+  if (ranks) changes.push_back(concat("at least ", *ranks, " ranks"));
   const auto rows = largest_that([&](int64_t count) { return fits(with_rows(inputs, count)); }, 1,
                                  inputs.batches.rows - 1);
   if (rows) changes.push_back(concat("--batch-size ", *rows));
+  if (!changes.empty()) return changes;
+  // No change alone: batches of one sample, which leave most to be shared out.
+  const auto together = fewest_ranks(with_rows(inputs, 1), budget);
+  if (together) changes.push_back(concat("--batch-size 1 and at least ", *together, " ranks"));
   return changes;
 }
 
