@@ -86,7 +86,48 @@ Json to_json(const QuantizeResult& result) {
           {"peak_memory", peak_json(result)},
           {"memory", memory_json(result.predicted, result.host_bytes, result.device_bytes)},
           {"rows_per_call", rows_json(result)},
-          {"resumed_from_stage", 0}};
+          {"resumed_from_stage", result.resumed_from_stage}};
+}
+
+static MemoryPlan memory_plan_of(const Json& json, const std::string& source) {
+  MemoryPlan plan;
+  plan.host_bytes = json_member<int64_t>(json, "host_bytes", source);
+  plan.device_bytes = json_member<int64_t>(json, "device_bytes", source);
+  plan.peak_stage = json_member<std::string>(json, "stage", source);
+  plan.peak_phase = json_member<std::string>(json, "phase", source);
+  const Json parts = json.value("parts", Json::object());
+  for (const auto& [name, part] : parts.items()) {
+    plan.parts.push_back({name, json_member<int64_t>(part, "host_bytes", source),
+                          json_member<int64_t>(part, "device_bytes", source)});
+  }
+  return plan;
+}
+
+QuantizeResult quantize_result_of(const Json& json, const std::string& source) {
+  QuantizeResult result;
+  for (const Json& output : json.value("outputs", Json::array())) {
+    result.outputs.push_back({json_member<std::string>(output, "format", source),
+                              json_member<std::string>(output, "dir", source),
+                              json_member<std::string>(output, "digest", source),
+                              json_member<int64_t>(output, "bytes", source),
+                              json_member<double>(output, "bits_per_weight", source),
+                              json_member<int64_t>(output, "fallbacks", source)});
+  }
+  const Json phases = json.value("phases", Json::object());
+  for (const auto& [name, phase] : phases.items()) {
+    result.phases[name] = {json_member<double>(phase, "seconds", source),
+                           json_member<int64_t>(phase, "bytes", source)};
+  }
+  const Json memory = json.value("peak_memory", Json::object());
+  result.host_bytes = json_member<int64_t>(memory, "host_bytes", source);
+  result.device_bytes = json_member<int64_t>(memory, "device_bytes", source);
+  result.predicted = memory_plan_of(
+      json.value("memory", Json::object()).value("predicted", Json::object()), source);
+  const Json rows = json.value("rows_per_call", Json());
+  if (!rows.is_null()) result.rows_per_call = json_member<int64_t>(json, "rows_per_call", source);
+  result.resumed_from_stage =
+      static_cast<size_t>(json_member<int64_t>(json, "resumed_from_stage", source));
+  return result;
 }
 
 }  // namespace halftone

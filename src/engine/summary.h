@@ -16,5 +16,7 @@ Json to_json(const MemoryPlan& plan);
 
 // The same figures as `--json` prints them.
 Json to_json(const QuantizeResult& result);
+// Back from to_json(). Throws InputError naming `source`.
+QuantizeResult quantize_result_of(const Json& json, const std::string& source);
 
 }  // namespace halftone
