@@ -18,14 +18,12 @@ constexpr const char* kEvaluationText = "text/eval_selfwritten.jsonl";
 constexpr int64_t kAutoPositions = 16384;
 constexpr int64_t kAutoRows = 8;
 
-int64_t batch_size(const Options& options, const Dataset& dataset) {
-  const int64_t wanted = options.get_integer("batch-size");
-  if (wanted > 0) return wanted;
+int64_t longest_of(const Dataset& dataset) {
   size_t longest = 1;
   for (const Sample& sample : dataset.samples) {
     longest = std::max({longest, sample.ids.size(), sample.decoder_ids.size()});
   }
-  return std::clamp<int64_t>(kAutoPositions / static_cast<int64_t>(longest), 1, kAutoRows);
+  return static_cast<int64_t>(longest);
 }
 
 void check_lengths(const Dataset& dataset, const DataRequest& request, const Model& model) {
@@ -99,6 +97,11 @@ DataRequest data_request(const Options& options, const std::string& name) {
   return request;
 }
 
+int64_t batch_size(const Options& options, int64_t longest) {
+  const int64_t wanted = options.get_integer("batch-size");
+  return wanted > 0 ? wanted : std::clamp<int64_t>(kAutoPositions / longest, 1, kAutoRows);
+}
+
 LoadedData load_data(const Options& options, const DataRequest& request,
                      const Checkpoint& checkpoint, const Model& model) {
   if (has_tensor_files(request)) return load_tensor_files(request, model);
@@ -126,7 +129,7 @@ LoadedData load_data(const Options& options, const DataRequest& request,
   LoadedData data{{}, std::ssize(dataset.samples), fingerprint(dataset)};
   const TokenId pad_id = tokenizer == nullptr ? 0 : tokenizer->pad_id();
   data.batches =
-      make_batches(dataset.samples, batch_size(options, dataset),
+      make_batches(dataset.samples, batch_size(options, longest_of(dataset)),
                    pad_id < model.vocabulary() ? pad_id : 0, request.side, request.common_length);
   add_features(data.batches, checkpoint);
   return data;

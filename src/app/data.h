@@ -25,6 +25,9 @@ struct DataRequest {
 // What --calib or --data, with their -samples and -length, --text-field and --target-field ask for.
 DataRequest data_request(const Options& options, const std::string& name);
 
+// --batch-size; auto: for samples of so many tokens.
+int64_t batch_size(const Options& options, int64_t longest);
+
 struct LoadedData {
   std::vector<Batch> batches;
   int64_t samples = 0;

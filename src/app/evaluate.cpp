@@ -1,5 +1,6 @@
 #include <cstdio>
 
+#include "app/budgets.h"
 #include "app/commands.h"
 #include "app/data.h"
 #include "app/quantize_run.h"
@@ -70,7 +71,7 @@ struct Evaluated {
       : checkpoint(options.required("model")),
         model(make_model(checkpoint, options.get("family"))),
         compute(compute_dtype(options, model_dtype(checkpoint))),
-        limit(stage_limit(options, setup.cluster().world)) {
+        limit(stage_limit(options, setup.cluster())) {
     require_same_model(checkpoint, setup.cluster());
     const bool exported = is_quantized(checkpoint);
     if (exported && recipe) {
@@ -158,12 +159,17 @@ void run_logits(const Options& options, const RunSetup& setup, Evaluated& evalua
 void run_perplexity(const Options& options, const RunSetup& setup, Evaluated& evaluated) {
   const LoadedData data =
       load_data(options, data_request(options, "data"), evaluated.checkpoint, *evaluated.model);
+  const Cluster& cluster = setup.cluster();
+  const bool original = !options.given("format") && !options.given("recipe");
+  const MemoryPlan predicted = plan_evaluation(
+      *evaluated.source, *evaluated.model, evaluated.compute,
+      !(original && evaluated.layout.has_value()), shape_of(data.batches), options, cluster);
   const PerplexityOptions perplexity{evaluated.compute, evaluated.limit, true,
                                      evaluated.held.get()};
-  const Perplexity result =
-      evaluate_perplexity(evaluated.checkpoint, *evaluated.model, *evaluated.source, data.batches,
-                          perplexity, setup.cluster());
-  Json json = residency_json(evaluated, setup.cluster());
+  const Perplexity result = evaluate_perplexity(
+      evaluated.checkpoint, *evaluated.model, *evaluated.source, data.batches, perplexity, cluster);
+  Json json = residency_json(evaluated, cluster);
+  json["memory"] = evaluation_memory(predicted, cluster);
   if (!setup.speaks()) return;
   if (options.get_flag("json")) {
     json["tasks"]["perplexity"] = {

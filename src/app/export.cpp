@@ -1,6 +1,7 @@
 #include <charconv>
 #include <optional>
 
+#include "app/budgets.h"
 #include "app/commands.h"
 #include "app/quantize_run.h"
 #include "app/run_setup.h"
@@ -78,18 +79,22 @@ void run(const Options& options, const World* world) {
   for (const Recipe& recipe : recipes) check_rules(options, *model, recipe, setup.speaks());
   check_output(out, model_dir, options.get_flag("overwrite"));
   const std::vector<Target> targets = make_targets(options, source, *model, recipes, out);
-  Communicator& ranks = setup.cluster().control;
-  make_parent(out, setup.speaks(), ranks);
-  check_shared_folder(out.parent_path(), seat_of(*world, ranks), ranks, "--out");
-  QuantizeOptions quantize_options = quantize_options_of(options, out, *world);
+  const Cluster& cluster = setup.cluster();
+  make_parent(out, setup.speaks(), cluster.control);
+  check_shared_folder(out.parent_path(), seat_of(*world, cluster.control), cluster.control,
+                      "--out");
+  QuantizeOptions quantize_options = quantize_options_of(options, out, cluster);
   quantize_options.compute_dtype = stored_dtype(store, path);
   quantize_options.from_store = &store;
   quantize_options.expert_floor = stored_floor(store, path);
   set_residency(options, source, *model, targets, /*calibrate_on_compressed=*/false, setup,
                 quantize_options);
+  plan_memory(source, *model, targets, {}, options, cluster, quantize_options);
   const QuantizeResult result =
       quantize(source, *model, targets, {}, nullptr, quantize_options, setup.cluster());
-  if (setup.speaks()) print_result(options, result);
+  if (!setup.speaks()) return;
+  log_memory(result.predicted, result.host_bytes, result.device_bytes);
+  print_result(options, result);
 }
 
 }  // namespace

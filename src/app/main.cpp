@@ -2,7 +2,7 @@
 
 #include <chrono>
 #include <cstdio>
-#include <new>
+#include <cstdlib>
 #include <optional>
 #include <string>
 #include <thread>
@@ -13,6 +13,7 @@
 #include "core/log.h"
 #include "core/stop_signal.h"
 #include "core/text_distance.h"
+#include "engine/out_of_memory.h"
 
 namespace {
 
@@ -62,6 +63,17 @@ int fail(Error error, const World* world) {
   return code;
 }
 
+// LibTorch keeps a compiled kernel for each of the last 1024 shapes of a product. Experts see
+// another number of tokens in every batch: those kernels alone would come to hundreds of megabytes
+// that grow with the number of layers. Its libraries read these limits from the environment only.
+void keep_few_compiled_kernels() {
+  constexpr int kKeepTheUsers = 0;
+  // NOLINTBEGIN(concurrency-mt-unsafe)
+  setenv("LRU_CACHE_CAPACITY", "64", kKeepTheUsers);
+  setenv("DNNL_PRIMITIVE_CACHE_CAPACITY", "64", kKeepTheUsers);
+  // NOLINTEND(concurrency-mt-unsafe)
+}
+
 int run_command(const Command& command, const std::vector<std::string>& arguments,
                 const World* world) {
   try {
@@ -74,9 +86,10 @@ int run_command(const Command& command, const std::vector<std::string>& argument
     return 0;
   } catch (const Error& error) {
     return fail(error, world);
-  } catch (const std::bad_alloc&) {
-    return fail(ResourceError("out of memory: use a smaller --batch-size or more ranks"), world);
   } catch (const std::exception& error) {
+    if (is_out_of_memory(error)) {
+      return fail(ResourceError("out of memory: use a smaller --batch-size or more ranks"), world);
+    }
     return fail(Error(ExitCode::kInput, concat("unexpected: ", error.what())), world);
   }
 }
@@ -84,6 +97,7 @@ int run_command(const Command& command, const std::vector<std::string>& argument
 }  // namespace
 
 int main(int argc, char** argv) {
+  keep_few_compiled_kernels();
   // Batches run concurrently, each on one thread; so does everything else that LibTorch does.
   at::set_num_threads(1);
   std::vector<std::string> arguments(argv + 1, argv + argc);

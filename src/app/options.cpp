@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <boost/program_options.hpp>
 #include <charconv>
+#include <cmath>
 
 #include "core/error.h"
 #include "core/files.h"
@@ -27,6 +28,28 @@ bool parse_number(const std::string& text, double& value) {
   const char* end = text.data() + text.size();
   const auto [rest, error] = std::from_chars(text.data(), end, value);
   return error == std::errc() && rest == end;
+}
+
+// "24GB", "1.5TiB", "1000".
+bool parse_bytes(const std::string& text, int64_t& value) {
+  double number = 0.0;
+  const char* end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, number);
+  if (error != std::errc() || !(number >= 0.0)) return false;
+  std::string unit(rest, end);
+  double factor = 1.0;
+  if (!unit.empty()) {
+    const size_t power = std::string("kMGTP").find(unit[0] == 'K' ? 'k' : unit[0]);
+    const std::string tail = unit.substr(1);
+    if (unit != "B") {
+      if (power == std::string::npos || (tail != "B" && tail != "iB")) return false;
+      factor = std::pow(tail == "iB" ? 1024.0 : 1000.0, static_cast<double>(power) + 1.0);
+    }
+  }
+  number = std::floor(number * factor);
+  if (number < 1.0 || number > 9e18) return false;
+  value = static_cast<int64_t>(number);
+  return true;
 }
 
 std::string joined(const std::vector<std::string>& words, const char* separator) {
@@ -91,6 +114,10 @@ void Options::number(const std::string& name, double fallback, double smallest, 
   option.largest_number = largest;
 }
 
+void Options::bytes(const std::string& name, const std::string& help) {
+  add(Kind::kBytes, name, "BYTES|auto", help).values = {"auto"};
+}
+
 void Options::flag(const std::string& name, const std::string& help) {
   add(Kind::kFlag, name, "", help).values = {"false"};
 }
@@ -126,6 +153,8 @@ std::string Options::allowed(const Option& option) const {
       return concat("auto or an integer from ", option.smallest, " to ", option.largest);
     case Kind::kNumber:
       return concat("a number from ", option.smallest_number, " to ", option.largest_number);
+    case Kind::kBytes:
+      return "auto or a number of bytes, as 24GB or 512MiB";
     case Kind::kFlag:
       return "true or false";
     case Kind::kPaths:
@@ -168,6 +197,9 @@ void Options::set(Option& option, const std::vector<std::string>& values,
           !(real >= option.smallest_number && real <= option.largest_number)) {
         fail();
       }
+      break;
+    case Kind::kBytes:
+      if (value != "auto" && !parse_bytes(value, number)) fail();
       break;
     case Kind::kFlag:
       if (value != "true" && value != "false") fail();
@@ -316,6 +348,12 @@ int64_t Options::get_integer(const std::string& name) const {
   int64_t number = 0;
   parse_integer(get(name), number);
   return number;
+}
+
+int64_t Options::get_bytes(const std::string& name) const {
+  int64_t value = 0;
+  const std::string& text = find(name, Kind::kBytes).values.front();
+  return text == "auto" || !parse_bytes(text, value) ? 0 : value;
 }
 
 double Options::get_number(const std::string& name) const {

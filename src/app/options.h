@@ -31,6 +31,9 @@ class Options {
                        const std::string& help);
   void number(const std::string& name, double fallback, double smallest, double largest,
               const std::string& help);
+  // "auto" or a number of bytes: "24GB", "2TB" (powers of 1000), "512MiB" (of 1024), or without a
+  // unit; "auto" reads as 0.
+  void bytes(const std::string& name, const std::string& help);
   void flag(const std::string& name, const std::string& help);
   // One or more values.
   void paths(const std::string& name, const std::string& help);
@@ -47,6 +50,7 @@ class Options {
   // The text of an option that must be given.
   const std::string& required(const std::string& name) const;
   int64_t get_integer(const std::string& name) const;
+  int64_t get_bytes(const std::string& name) const;
   double get_number(const std::string& name) const;
   bool get_flag(const std::string& name) const;
   const std::vector<std::string>& get_paths(const std::string& name) const;
@@ -54,7 +58,7 @@ class Options {
   Json resolved() const;
 
  private:
-  enum class Kind { kText, kChoice, kInteger, kIntegerOrAuto, kNumber, kFlag, kPaths };
+  enum class Kind { kText, kChoice, kInteger, kIntegerOrAuto, kNumber, kBytes, kFlag, kPaths };
   struct Option {
     Kind kind;
     std::string name;

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "app/budgets.h"
 #include "app/commands.h"
 #include "app/data.h"
 #include "app/quantize_run.h"
@@ -151,10 +152,13 @@ void run(const Options& options, const World* world) {
     log_info("no format asks for activations: the calibration data is not read");
   }
 
+  QuantizeOptions quantize_options = quantize_options_of(options, out, setup.cluster());
   quantize_options.compute_dtype = compute_dtype(options, model_dtype(checkpoint));
   quantize_options.count_padding = options.get_flag("count-padding");
   quantize_options.observed_experts = options.get_number("moe-calib-experts-ratio");
   quantize_options.expert_floor = options.get_integer("expert-min-tokens");
+  plan_memory(source, *model, targets, shape_of(batches), options, setup.cluster(),
+              quantize_options);
   const Cluster& cluster = setup.cluster();
   RunJournal journal(
       journal_options(options, out, checkpoint, data, recipes, quantize_options, cluster.device),
@@ -170,7 +174,9 @@ void run(const Options& options, const World* world) {
                         "--out");
     result = quantize(source, *model, targets, batches, &journal, quantize_options, cluster);
   }
-  if (speaks) print_result(options, *result);
+  if (!speaks) return;
+  log_memory(result->predicted, result->host_bytes, result->device_bytes);
+  print_result(options, *result);
 }
 
 }  // namespace

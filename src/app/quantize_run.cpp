@@ -137,13 +137,13 @@ std::vector<Target> make_targets(const Options& options, const SourceLayout& sou
 }
 
 QuantizeOptions quantize_options_of(const Options& options, const fs::path& out,
-                                    const World& world) {
+                                    const Cluster& cluster) {
   QuantizeOptions quantize_options;
   quantize_options.numerics = numerics(options);
   quantize_options.overwrite = options.get_flag("overwrite");
   quantize_options.out = out;
   quantize_options.resolved = options.resolved();
-  quantize_options.stage_limit = stage_limit(options, world);
+  quantize_options.stage_limit = stage_limit(options, cluster);
   return quantize_options;
 }
 

@@ -9,9 +9,9 @@
 #include <cstdio>
 #include <thread>
 
+#include "app/budgets.h"
 #include "core/error.h"
 #include "core/log.h"
-#include "core/memory.h"
 #include "dist/agreement.h"
 #include "dist/checked_communicator.h"
 #include "dist/preflight.h"
@@ -20,9 +20,6 @@
 
 namespace halftone {
 namespace {
-
-// Taking experts in groups reads them twice: not worth it below this.
-constexpr int64_t kSmallestStage = int64_t{256} << 20;
 
 int thread_count(const Options& options, const World& world) {
   const int64_t wanted = options.get_integer("threads");
@@ -85,6 +82,7 @@ void add_run_options(Options& options) {
   options.integer_or_auto("threads", 1, 1024, "threads of each rank; auto: its share of the cores");
   options.integer_or_auto("max-stage-bytes", 1, INT64_MAX,
                           "take a layer with more weights than this a few experts at a time");
+  add_budget_options(options);
   options.integer("seed", 0, 0, INT64_MAX,
                   "seed of everything random (max calibration draws nothing)");
   options.integer("watchdog-seconds", 60, 0, 86'400,
@@ -99,12 +97,9 @@ void add_family_option(Options& options) {
                "take the model for one of this family whatever its architecture is called");
 }
 
-int64_t stage_limit(const Options& options, const World& world) {
+int64_t stage_limit(const Options& options, const Cluster& cluster) {
   const int64_t wanted = options.get_integer("max-stage-bytes");
-  if (wanted > 0) return wanted;
-  // Two stages are read at a time, and low-bit ones grow by two to four when they are decoded.
-  constexpr int64_t kShare = 8;
-  return std::max(kSmallestStage, available_host_bytes() / (kShare * world.local_size()));
+  return wanted > 0 ? wanted : stage_limit_of(memory_budget(options, cluster));
 }
 
 std::optional<Residency> wanted_residency(const Options& options) {
@@ -130,7 +125,11 @@ Residency settle_residency(const Options& options, const std::vector<LoadStep>& 
                            const RunSetup& setup) {
   const std::optional<Residency> wanted = wanted_residency(options);
   if (wanted) return *wanted;
-  const ResidencyChoice choice = choose_residency(steps, passes, setup.cluster());
+  const Cluster& cluster = setup.cluster();
+  const MemoryBudget budget = memory_budget(options, cluster);
+  const bool on_gpu = cluster.tensors.device() == Device::kCuda;
+  const ResidencyChoice choice = choose_residency(steps, passes, cluster.world.size(),
+                                                  on_gpu ? budget.device_bytes : budget.host_bytes);
   if (setup.speaks()) log_info("residency ", name_of(choice.residency), ": ", choice.why);
   return choice.residency;
 }

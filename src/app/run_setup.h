@@ -41,8 +41,9 @@ void require_same_model(const Checkpoint& checkpoint, const Cluster& cluster);
 
 // --family: read a model of another architecture as one of a known family.
 void add_family_option(Options& options);
-// --max-stage-bytes; auto: what leaves memory for two stages and their decoded weights.
-int64_t stage_limit(const Options& options, const World& world);
+// --max-stage-bytes; auto: what the budget leaves for two stages and their decoded weights.
+// Collective: all ranks take the same groups.
+int64_t stage_limit(const Options& options, const Cluster& cluster);
 // --residency and --low-memory; nullopt: auto.
 std::optional<Residency> wanted_residency(const Options& options);
 // --calibrate-on, which needs the weights compressed.

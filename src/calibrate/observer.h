@@ -36,6 +36,7 @@ class Observer : public LinearRunner {
                     const at::Tensor& bias_N) override;
   std::pair<at::Tensor, at::Tensor> key_value(size_t site, at::Tensor k_BHTD,
                                               at::Tensor v_BHTD) override;
+  void take_rows(LinearRunner& behind) override;
 
   const StageStatistics& statistics() const { return statistics_; }
   // [linear]: x_TK; undefined where the linear was not called or inputs are not captured.
@@ -47,7 +48,8 @@ class Observer : public LinearRunner {
     float amax = 0.0f;
     at::Tensor channel_amax;
     at::Tensor mean_abs;
-    at::Tensor tokens_TK;
+    int64_t tokens = 0;
+    at::Tensor tokens_TK;  // only if they are captured: else an observer would hold an activation
   };
   Seen observe(const at::Tensor& x, bool of_encoder, const std::string& what) const;
   // [B, T, features] or [tokens, features] without padding: [tokens, features], contiguous.

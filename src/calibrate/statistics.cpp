@@ -31,6 +31,23 @@ void take_maxima(CacheStatistics& into, const CacheStatistics& from) {
   into.smallest = at::minimum(into.smallest, from.smallest);
 }
 
+// The mean of both, each over so many tokens.
+void take_mean(at::Tensor& into, int64_t tokens, const at::Tensor& from, int64_t more) {
+  if (!from.defined() || more == 0) return;
+  if (!into.defined() || tokens == 0) {
+    into = from;
+    return;
+  }
+  const double share = static_cast<double>(more) / static_cast<double>(tokens + more);
+  into = (into.to(at::kDouble) * (1.0 - share) + from.to(at::kDouble) * share).to(at::kFloat);
+}
+
+void take_rows(CacheStatistics& into, const CacheStatistics& from) {
+  take_maxima(into, from);
+  take_mean(into.mean, into.tokens, from.mean, from.tokens);
+  into.tokens += from.tokens;
+}
+
 std::span<float> span_of(at::Tensor& tensor) {
   return {tensor.mutable_data_ptr<float>(), static_cast<size_t>(tensor.numel())};
 }
@@ -67,6 +84,19 @@ void StageStatistics::merge(int64_t batch, const StageStatistics& other) {
   stored.resize(means.size());
   for (size_t m = 0; m < means.size(); ++m) {
     if (means[m].defined()) stored[m] = means[m];
+  }
+}
+
+void StageStatistics::take_rows(const StageStatistics& behind) {
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    input_amax[i] = std::max(input_amax[i], behind.input_amax[i]);
+    take_maximum(channel_amax[i], behind.channel_amax[i]);
+    take_mean(mean_abs[i], tokens[i], behind.mean_abs[i], behind.tokens[i]);
+    tokens[i] += behind.tokens[i];
+  }
+  for (size_t i = 0; i < keys.size(); ++i) {
+    halftone::take_rows(keys[i], behind.keys[i]);
+    halftone::take_rows(values[i], behind.values[i]);
   }
 }
 

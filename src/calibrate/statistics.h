@@ -18,7 +18,8 @@ struct CacheStatistics {
   float rotated_amax;  // behind a Hadamard rotation of the head dimension
   at::Tensor largest;
   at::Tensor smallest;
-  at::Tensor mean;  // of the batches' means; undefined: not asked for
+  at::Tensor mean;     // of the batches' means; undefined: not asked for
+  int64_t tokens = 0;  // that an observer saw; not reduced
 };
 
 // What calibration has seen of a stage. Maxima are exact maxima in the compute dtype, kAbsent where
@@ -28,6 +29,9 @@ struct StageStatistics {
 
   // Takes over what one batch, or one part of the stage for it, showed.
   void merge(int64_t batch, const StageStatistics& other);
+  // Takes over what further rows of the one batch that this is about showed. Means weigh as many
+  // tokens as they are of.
+  void take_rows(const StageStatistics& behind);
   // Over all ranks and batches. Collective.
   void reduce(Communicator& communicator, int64_t batches);
 

@@ -73,6 +73,7 @@ class Calibration {
         } else {
           run_stage(s, consume);
         }
+        options_.budget.check_peaks(cluster_.device);
       } catch (Error& error) {
         error.set_phase("calibrate " + name);
         throw;
@@ -82,6 +83,7 @@ class Calibration {
       progress.step(static_cast<int64_t>(s) + 1, name + batches_text(), loader_.bytes_read());
     }
     times_.bytes_read = loader_.bytes_read();
+    times_.rows_per_call = pass_.rows_per_call();
     return times_;
   }
 
@@ -116,9 +118,10 @@ class Calibration {
       if (options_.observed_weights) amax = amax_of_stage(loaded, source_.checkpoint(), cluster_);
       times_.load_seconds += seconds_since(start);
       start = Clock::now();
-      pass_.forward(s, part, weights_for(step, loaded, amax), [](int64_t /*batch*/) {
-        return std::unique_ptr<LinearRunner>(std::make_unique<PlainRunner>());
-      });
+      pass_.forward(s, part, weights_for(step, loaded, amax),
+                    [](int64_t /*batch*/, const BatchContext& /*rows*/) {
+                      return std::unique_ptr<LinearRunner>(std::make_unique<PlainRunner>());
+                    });
       times_.forward_seconds += seconds_since(start);
       if (part.last) return;
     }
@@ -152,10 +155,11 @@ class Calibration {
     check(served.has_value(), "propagate: quantized needs the quantized stage");
     pass_.restore(inputs);
     for (const LoadStep& step : steps) {
-      pass_.forward(s, step.part, served->weights(step.tensors),
-                    [&](int64_t /*batch*/) -> std::unique_ptr<LinearRunner> {
-                      return std::make_unique<FakeQuantRunner>(served->fake_quant);
-                    });
+      pass_.forward(
+          s, step.part, served->weights(step.tensors),
+          [&](int64_t /*batch*/, const BatchContext& /*rows*/) -> std::unique_ptr<LinearRunner> {
+            return std::make_unique<FakeQuantRunner>(served->fake_quant);
+          });
     }
     times_.forward_seconds += seconds_since(start);
   }
@@ -189,8 +193,8 @@ class Calibration {
     size_t position = 0;
     pass_.forward(
         s, step.part, weights,
-        [&](int64_t batch) -> std::unique_ptr<LinearRunner> {
-          return std::make_unique<Observer>(stage, pass_.context(batch), batch, options);
+        [&](int64_t batch, const BatchContext& rows) -> std::unique_ptr<LinearRunner> {
+          return std::make_unique<Observer>(stage, rows, batch, options);
         },
         [&](int64_t batch, LinearRunner& runner) {
           auto& observer = static_cast<Observer&>(runner);

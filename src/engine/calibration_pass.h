@@ -10,6 +10,7 @@
 #include "calibrate/fake_quant.h"
 #include "calibrate/observer.h"
 #include "engine/batch_pass.h"
+#include "engine/memory_budget.h"
 #include "engine/resume_plan.h"
 #include "engine/stage_loader.h"
 #include "model/source_layout.h"
@@ -41,6 +42,7 @@ struct CalibrationOptions {
   double observed_experts = 0.0;  // BatchContext
   // A stage of more bytes comes in groups of experts (plan_loads).
   int64_t stage_limit = INT64_MAX;
+  MemoryBudget budget;  // watched after every stage
   bool show_progress = true;
   // Per stage: what to observe. A stage behind the last observed one is loaded, but not computed.
   std::vector<ObserveOptions> observe;
@@ -65,7 +67,8 @@ struct CalibrationTimes {
   double load_seconds = 0.0;  // waiting for reads, gathering, scanning
   double forward_seconds = 0.0;
   double consume_seconds = 0.0;
-  int64_t bytes_read = 0;  // of this rank
+  int64_t bytes_read = 0;             // of this rank
+  int64_t rows_per_call = INT64_MAX;  // BatchPass
 };
 
 // Takes the calibration batches through the model once and hands every stage's weights and

@@ -13,10 +13,12 @@ int64_t peak_device_bytes(at::Device device) {
       .peak;
 }
 
-int64_t available_device_bytes(at::Device device) {
+int64_t free_device_bytes(at::Device device) {
   if (!device.is_cuda()) return 0;
-  const auto [free, total] = c10::getDeviceAllocator(device.type())->getMemoryInfo(device.index());
-  return static_cast<int64_t>(free);
+  c10::DeviceAllocator& allocator = *c10::getDeviceAllocator(device.type());
+  const auto [free, total] = allocator.getMemoryInfo(device.index());
+  return static_cast<int64_t>(free) +
+         allocator.getDeviceStats(device.index()).reserved_bytes[0].current;
 }
 
 }  // namespace halftone

@@ -122,6 +122,7 @@ CalibrationOptions calibration_options(const Model& model, const std::vector<Tar
   calibration.count_padding = options.count_padding;
   calibration.observed_experts = options.observed_experts;
   calibration.stage_limit = options.stage_limit;
+  calibration.budget = options.budget;
   calibration.show_progress = options.show_progress;
   if (options.from_store != nullptr) {
     calibration.observe.assign(model.stages().size(), ObserveOptions::nothing());
@@ -136,6 +137,25 @@ CalibrationOptions calibration_options(const Model& model, const std::vector<Tar
   }
   calibration.observe = what_to_observe(model, plans, /*complete=*/true);
   return calibration;
+}
+
+MemoryInputs memory_inputs(const SourceLayout& source, const Model& model,
+                           const std::vector<Target>& targets, const BatchShape& batches,
+                           const QuantizeOptions& options) {
+  const CalibrationOptions calibration = calibration_options(model, targets, options);
+  MemoryInputs inputs;
+  inputs.specs = &model.stages();
+  inputs.stages = &source.stages();
+  for (const Target& target : targets) inputs.plans.push_back(&target.plan);
+  inputs.observe = calibration.observe;
+  inputs.propagate_quantized = calibration.propagate_quantized;
+  inputs.model_dtype = source.dtype();
+  inputs.compute_dtype = options.compute_dtype;
+  inputs.hidden_size = model.hidden_size();
+  inputs.batches = batches;
+  inputs.write_queue_bytes = write_queue_bytes(source);
+  inputs.stage_limit = options.stage_limit;
+  return inputs;
 }
 
 namespace {
@@ -295,6 +315,9 @@ class QuantizeJob {
     result_.weights_held_bytes = max_over_ranks(held_.bytes(), ranks);
     result_.device_bytes = max_over_ranks(peak_device_bytes(cluster_.device), ranks);
     activity.begin_step("digest");
+    result_.predicted = options_.predicted;
+    // The least of all ranks.
+    result_.rows_per_call = -max_over_ranks(-times.rows_per_call, ranks);
     for (size_t t = 0; t < targets_.size(); ++t) {
       result_.outputs.push_back(describe(targets_[t], source_, records_[t]));
       result_.outputs[t].digest = writers_[t].digest(ranks);

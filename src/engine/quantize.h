@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "engine/calibration_pass.h"
+#include "engine/memory_budget.h"
+#include "engine/memory_model.h"
 #include "engine/packer.h"
 #include "engine/residency.h"
 #include "engine/run_journal.h"
@@ -27,6 +29,8 @@ struct QuantizeOptions {
   Residency residency = Residency::kStream;
   // Statistics are taken on the weights as they are stored (needs kCompressed).
   bool calibrate_on_compressed = false;
+  MemoryBudget budget;
+  MemoryPlan predicted;  // for the summary
   bool overwrite = false;
   int64_t max_shard_bytes = 10'000'000'000;
   bool show_progress = true;
@@ -56,10 +60,17 @@ struct QuantizeResult {
   int64_t device_bytes = 0;
   Residency residency = Residency::kStream;
   int64_t weights_held_bytes = 0;  // between passes; the most of all ranks
+  MemoryPlan predicted;
+  int64_t rows_per_call = INT64_MAX;  // the least of all ranks (BatchPass)
 };
 
 // Whether some target needs the activations of the calibration data.
 bool needs_forward(const Model& model, const std::vector<Target>& targets);
+
+// What the memory of the run follows from, but for what the caller adds: ranks, threads, gpu, base.
+MemoryInputs memory_inputs(const SourceLayout& source, const Model& model,
+                           const std::vector<Target>& targets, const BatchShape& batches,
+                           const QuantizeOptions& options);
 
 // Plans all targets of a run; refuses what cannot work before a weight is read.
 Target make_target(const SourceLayout& source, const Model& model, const Recipe& recipe,

@@ -5,8 +5,6 @@
 
 #include "core/error.h"
 #include "core/log.h"
-#include "core/memory.h"
-#include "engine/device_memory.h"
 #include "model/source_layout.h"
 
 namespace halftone {
@@ -52,15 +50,6 @@ int64_t part_of(int64_t bytes, int ranks) {
   return (bytes + ranks - 1) / ranks;
 }
 
-// The least of all ranks.
-int64_t least_available(const Cluster& cluster) {
-  int64_t refused = cluster.tensors.device() == Device::kCpu
-                        ? -available_host_bytes() / cluster.world.local_size()
-                        : -available_device_bytes(cluster.device);
-  cluster.control.all_reduce(&refused, 1, DType::kI64, ReduceOp::kMax);
-  return -refused;
-}
-
 }  // namespace
 
 const char* name_of(Residency residency) {
@@ -94,8 +83,8 @@ ResidencyChoice choose_residency(int64_t source_bytes, int64_t largest_step_byte
   return {Residency::kStream, figures + ": too much to hold"};
 }
 
-ResidencyChoice choose_residency(const std::vector<LoadStep>& steps, int passes,
-                                 const Cluster& cluster) {
+ResidencyChoice choose_residency(const std::vector<LoadStep>& steps, int passes, int ranks,
+                                 int64_t budget) {
   int64_t sum = 0;
   int64_t largest = 0;
   for (const LoadStep& step : steps) {
@@ -103,7 +92,7 @@ ResidencyChoice choose_residency(const std::vector<LoadStep>& steps, int passes,
     sum += bytes;
     largest = std::max(largest, bytes);
   }
-  return choose_residency(sum, largest, cluster.world.size(), least_available(cluster), passes);
+  return choose_residency(sum, largest, ranks, budget, passes);
 }
 
 void check_compressible(const std::vector<const TargetPlan*>& targets, const Model& model,

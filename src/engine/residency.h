@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "calibrate/target_plan.h"
-#include "engine/cluster.h"
 #include "engine/load_step.h"
 
 namespace halftone {
@@ -30,9 +29,9 @@ struct ResidencyChoice {
 // never chosen: what a run can do afterwards depends on it.
 ResidencyChoice choose_residency(int64_t source_bytes, int64_t largest_step_bytes, int ranks,
                                  int64_t budget, int passes);
-// The same for these steps; the budget is what the ranks find available. Collective.
-ResidencyChoice choose_residency(const std::vector<LoadStep>& steps, int passes,
-                                 const Cluster& cluster);
+// The same for these steps.
+ResidencyChoice choose_residency(const std::vector<LoadStep>& steps, int passes, int ranks,
+                                 int64_t budget);
 
 // UsageError with the reason where these targets cannot be held compressed, or, with
 // `calibrates_on_it`, where a stage of `steps` cannot be calibrated so.

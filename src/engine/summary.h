@@ -9,6 +9,11 @@ namespace halftone {
 Json make_summary(const Target& target, const QuantizeResult& result, size_t index,
                   const LinearRecords& records, const Json& resolved);
 
+// {"predicted": {"host_bytes", "device_bytes", "parts", ...}, "measured": {...}} of the rank with
+// the most.
+Json memory_json(const MemoryPlan& predicted, int64_t host_bytes, int64_t device_bytes);
+Json to_json(const MemoryPlan& plan);
+
 // The same figures as `--json` prints them.
 Json to_json(const QuantizeResult& result);
 // Back from to_json(). Throws InputError naming `source`.

@@ -65,7 +65,7 @@ struct TokenRange {
 
 // The seam between models and everything that quantizes: a model calls every linear through it and
 // knows nothing of formats; observers, searches and fake quantization implement it and know nothing
-// of models. One object serves one batch of one stage.
+// of models. One object serves one batch, or some rows of one, of one stage.
 class LinearRunner {
  public:
   virtual ~LinearRunner() = default;
@@ -79,6 +79,9 @@ class LinearRunner {
                                                       at::Tensor v_BHTD) = 0;
   // A router's choice: experts (int64) of each routed token and the weights of their outputs.
   virtual void routed(const at::Tensor& /*ids_TK*/, const at::Tensor& /*weights_TK*/) {}
+  // Where memory does not suffice for a whole batch, a runner of the same kind serves each of its
+  // parts; the first one takes over what those of the rows behind it recorded, in order.
+  virtual void take_rows(LinearRunner& /*behind*/) {}
 };
 
 // Computes, nothing else.

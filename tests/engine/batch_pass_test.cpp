@@ -61,7 +61,7 @@ TEST_F(PassTest, HiddenStatesDoNotDependOnThreadsOrRanks) {
       order.clear();
       pass.forward(
           s, {}, weights_of_stage(checkpoint_, model_->stages()[s], at::kBFloat16),
-          [](int64_t) { return std::make_unique<PlainRunner>(); },
+          [](int64_t, const BatchContext&) { return std::make_unique<PlainRunner>(); },
           [&](int64_t batch, LinearRunner&) { order.push_back(batch); });
     }
     EXPECT_EQ(order, pass.mine()) << "in batch order";

@@ -35,6 +35,13 @@ class RoutingRecorder : public LinearRunner {
     weights_ = weights_TK.gather(-1, order).to(at::kCPU, at::kFloat);
   }
 
+  void take_rows(LinearRunner& behind) override {
+    const auto& other = dynamic_cast<RoutingRecorder&>(behind);
+    if (!ids_.defined()) return;
+    ids_ = at::cat({ids_, other.ids_});
+    weights_ = at::cat({weights_, other.weights_});
+  }
+
   const at::Tensor& ids() const { return ids_; }
   const at::Tensor& weights() const { return weights_; }
 
@@ -114,7 +121,9 @@ void evaluate_logits(const Checkpoint& checkpoint, Model& model, WeightSource& s
     const StageWeights weights = source.weights(s, loaded, dtype, cluster.pool);
     pass.forward(
         s, step.part, weights,
-        [&](int64_t /*batch*/) { return std::make_unique<RoutingRecorder>(source.make_runner(s)); },
+        [&](int64_t /*batch*/, const BatchContext& /*rows*/) {
+          return std::make_unique<RoutingRecorder>(source.make_runner(s));
+        },
         [&](int64_t /*batch*/, LinearRunner& runner) {
           const auto& recorder = static_cast<RoutingRecorder&>(runner);
           if (!options.hidden || !recorder.ids().defined()) return;

@@ -44,8 +44,9 @@ class Evaluation {
     const size_t s = step.stage;
     const StageWeights weights = source_.weights(s, loaded, dtype_, cluster_.pool);
     if (model_.stages()[s].kind != StageKind::kHead) {
-      pass_.forward(s, step.part, weights,
-                    [&](int64_t /*batch*/) { return source_.make_runner(s); });
+      pass_.forward(s, step.part, weights, [&](int64_t /*batch*/, const BatchContext& /*rows*/) {
+        return source_.make_runner(s);
+      });
       return;
     }
     pass_.for_each_batch([&](int64_t batch, size_t position) {
