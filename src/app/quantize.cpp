@@ -135,7 +135,7 @@ void run(const Options& options, const World* world) {
     warn_of_extra(*model, targets.front().hf.accounting.extra);
   }
 
-  QuantizeOptions quantize_options = quantize_options_of(options, out, *world);
+  QuantizeOptions quantize_options = quantize_options_of(options, out, setup.cluster());
   set_residency(options, source, *model, targets, on_compressed, setup, quantize_options);
 
   std::vector<Batch> batches;
@@ -152,7 +152,6 @@ void run(const Options& options, const World* world) {
     log_info("no format asks for activations: the calibration data is not read");
   }
 
-  QuantizeOptions quantize_options = quantize_options_of(options, out, setup.cluster());
   quantize_options.compute_dtype = compute_dtype(options, model_dtype(checkpoint));
   quantize_options.count_padding = options.get_flag("count-padding");
   quantize_options.observed_experts = options.get_number("moe-calib-experts-ratio");
