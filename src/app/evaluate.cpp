@@ -71,6 +71,7 @@ struct Evaluated {
         model(make_model(checkpoint, options.get("family"))),
         compute(compute_dtype(options, model_dtype(checkpoint))),
         limit(stage_limit(options, setup.cluster().world)) {
+    require_same_model(checkpoint, setup.cluster());
     const bool exported = is_quantized(checkpoint);
     if (exported && recipe) {
       throw UsageError(concat("'", checkpoint.directory().string(),

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/stop_signal.h"
+#include "dist/preflight.h"
 #include "engine/run_journal.h"
 #include "engine/summary.h"
 
@@ -121,6 +122,7 @@ void run(const Options& options, const World* world) {
   const bool speaks = setup.speaks();
 
   const Checkpoint checkpoint(model_dir);
+  require_same_model(checkpoint, setup.cluster());
   const std::unique_ptr<Model> model = open_model(options, checkpoint);
   const SourceLayout source(checkpoint, *model);
   for (const Recipe& recipe : recipes) check_rules(options, *model, recipe, speaks);
@@ -164,6 +166,8 @@ void run(const Options& options, const World* world) {
   } else {
     check_output(out, model_dir, options.get_flag("overwrite"));
     make_parent(out, speaks, cluster.control);
+    check_shared_folder(out.parent_path(), seat_of(*world, cluster.control), cluster.control,
+                        "--out");
     result = quantize(source, *model, targets, batches, &journal, quantize_options, cluster);
   }
   if (speaks) print_result(options, *result);

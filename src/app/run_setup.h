@@ -10,15 +10,17 @@
 #include "dist/world.h"
 #include "engine/cluster.h"
 #include "engine/residency.h"
+#include "io/checkpoint.h"
 
 namespace halftone {
 
 // Options that the distributed commands share, and what they mean.
 
-// --threads, --device, --dtype, --numerics, --residency, --low-memory, --seed, --json
+// --threads, --device, --dtype, --numerics, --residency, --low-memory, --seed, --watchdog-seconds,
+// --check-collectives, --json
 void add_run_options(Options& options);
 // Communicators, threads and the device of this process, for the length of a run. Checks that all
-// ranks were given the same options.
+// ranks are the same program with the same options, and starts the watchdog.
 class RunSetup {
  public:
   RunSetup(const Options& options, const World& world);
@@ -33,6 +35,9 @@ class RunSetup {
   std::unique_ptr<ThreadPool> pool_;
   std::unique_ptr<Cluster> cluster_;
 };
+
+// UsageError unless all ranks see the same model in `checkpoint`'s folder.
+void require_same_model(const Checkpoint& checkpoint, const Cluster& cluster);
 
 // --family: read a model of another architecture as one of a known family.
 void add_family_option(Options& options);

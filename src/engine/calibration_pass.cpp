@@ -66,6 +66,7 @@ class Calibration {
       const std::string& name = model_.stages()[s].name;
       if (s == plan_.restored_at) pass_.restore(std::move(plan_.states));
       if (plan_.action(s) == StageAction::kSkip) continue;
+      cluster_.world.activity().begin_stage("calibrate " + name);
       try {
         if (plan_.action(s) == StageAction::kReplay) {
           replay_stage(s);
@@ -134,6 +135,7 @@ class Calibration {
     times_.forward_seconds += seconds_since(start);
 
     start = Clock::now();
+    cluster_.world.activity().begin_step("solve and pack");
     const bool captured = s < computed_ && options_.observe[s].capture;
     const std::optional<ServedStage> served = consume(
         {s, loaded, seen.amax, seen.statistics, captured ? &seen.inputs : nullptr, seen.steps});
@@ -146,6 +148,7 @@ class Calibration {
   void serve(size_t s, const std::vector<States>& inputs, const std::vector<LoadStep>& steps,
              const std::optional<ServedStage>& served) {
     const auto start = Clock::now();
+    cluster_.world.activity().begin_step("second forward");
     check(served.has_value(), "propagate: quantized needs the quantized stage");
     pass_.restore(inputs);
     for (const LoadStep& step : steps) {
@@ -161,12 +164,14 @@ class Calibration {
   LoadedStage load_and_observe(size_t s, Seen& seen) {
     while (true) {
       auto start = Clock::now();
+      cluster_.world.activity().begin_step("load");
       seen.steps.push_back(loader_.step());
       const StagePart part = seen.steps.back().part;
       LoadedStage loaded = loader_.next();
       seen.amax.merge(amax_of_stage(loaded, source_.checkpoint(), cluster_));
       times_.load_seconds += seconds_since(start);
       start = Clock::now();
+      cluster_.world.activity().begin_step("forward");
       if (s < computed_) observe(seen.steps.back(), loaded, seen);
       times_.forward_seconds += seconds_since(start);
       if (part.whole()) return loaded;

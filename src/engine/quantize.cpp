@@ -273,6 +273,9 @@ class QuantizeJob {
 
   void finish(const CalibrationTimes& times) {
     const auto start = Clock::now();
+    Activity& activity = cluster_.world.activity();
+    activity.begin_stage("finish");
+    activity.begin_step("write");
     Communicator& ranks = cluster_.control;
     result_.phases["load"] = {times.load_seconds, sum_over_ranks(times.bytes_read, ranks)};
     result_.phases["forward"] = {times.forward_seconds, 0};
@@ -291,6 +294,7 @@ class QuantizeJob {
     result_.residency = options_.residency;
     result_.weights_held_bytes = max_over_ranks(held_.bytes(), ranks);
     result_.device_bytes = max_over_ranks(peak_device_bytes(cluster_.device), ranks);
+    activity.begin_step("digest");
     for (size_t t = 0; t < targets_.size(); ++t) {
       result_.outputs.push_back(describe(targets_[t], source_, records_[t]));
       result_.outputs[t].digest = writers_[t].digest(ranks);

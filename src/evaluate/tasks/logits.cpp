@@ -108,6 +108,7 @@ void evaluate_logits(const Checkpoint& checkpoint, Model& model, WeightSource& s
   Tensors out;
   for (size_t s = 0; s < model.stages().size();) {
     const StageSpec& stage = model.stages()[s];
+    cluster.world.activity().begin_stage("evaluate " + stage.name);
     const LoadStep step = loader.step();
     const LoadedStage loaded = loader.next();
     const StageWeights weights = source.weights(s, loaded, dtype, cluster.pool);

@@ -139,6 +139,7 @@ Perplexity evaluate_perplexity(const Checkpoint& checkpoint, Model& model, Weigh
   Progress progress("perplexity", stages, options.show_progress && cluster.world.rank() == 0);
   for (size_t s = 0; s < model.stages().size();) {
     const LoadStep step = loader.step();
+    cluster.world.activity().begin_stage("evaluate " + model.stages()[s].name);
     try {
       evaluation.run_step(step, loader.next(), sums);
     } catch (Error& error) {
