@@ -96,7 +96,8 @@ TEST_P(CompressorTest, ServesWhatIsServedFromTheSource) {
 
 INSTANTIATE_TEST_SUITE_P(Families, CompressorTest,
                          testing::Values(std::tuple("llama-3.1", "fp8", INT64_MAX),
-                                         std::tuple("deepseek-v3", "nvfp4", int64_t{20000}),
+                                         std::tuple("deepseek-v3", "fp8", int64_t{20000}),
+                                         std::tuple("mixtral-8x7b", "nvfp4", int64_t{20000}),
                                          std::tuple("gpt-oss", "nvfp4", INT64_MAX),
                                          std::tuple("gpt-oss", "fp8", int64_t{20000})));
 
