@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # What the hosts of a run have, and whether it can start there. Sourced by launch/mpirun.sh, after
 # common.sh; needs `hosts`, `program`, `min_free` and `argument`.
+# shellcheck disable=SC2034,SC2154 # what it sets is for its includer, which sets what it reads
 
 declare -A host_cores=() host_gpus=() host_numa_nodes=()
 clock_tolerance=5 # seconds

@@ -19,7 +19,7 @@
 # launch/multinode.md tells more.
 start=$PWD
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-cd "$start"
+cd "$start" || exit
 source "$root/launch/host_checks.sh"
 
 hostfile=
@@ -137,10 +137,13 @@ done
 
 watchdog_seconds=$(argument watchdog-seconds)
 if ! [[ $watchdog_seconds =~ ^[0-9]+$ ]]; then watchdog_seconds=60; fi
-# A silent host ends mpirun too, after the program's own watchdog had its time.
+# A silent host ends the connections of mpirun's daemons too, after the program's own watchdog had
+# its time, so that none of them stays behind.
 alive=$((watchdog_seconds / 2 + 1))
 line=(mpirun --hostfile "$run_folder/hosts" -n "$ranks" -wdir "$PWD"
   --mca plm_rsh_args "-o BatchMode=yes -o ServerAliveInterval=$alive -o ServerAliveCountMax=3"
+  --mca oob_tcp_keepalive_time "$alive" --mca oob_tcp_keepalive_intvl "$alive"
+  --mca oob_tcp_keepalive_probes 3
   -x "HALFTONE_LAUNCH=$run_folder")
 if [ "$(id -u)" = 0 ]; then line+=(--allow-run-as-root); fi
 # Rank r of a host takes the host's GPU r and the r-th share of its cores.
@@ -159,18 +162,18 @@ if [ -n "$dry_run" ]; then
   exit 0
 fi
 
-# On this host: are there ranks of this run?
+# Processes of this run on this host.
 ranks_here() { grep -lsz "^HALFTONE_LAUNCH=$run_folder$" /proc/[0-9]*/environ 2>/dev/null; }
 
-# mpirun waits for ever for a host that does not answer. When all ranks of this host have been gone
-# for longer than ssh may need to notice, it is ended.
+# mpirun waits for ever for a host that does not answer. A while after the last rank of this host has
+# gone, it is ended.
 end_a_stuck_mpirun() {
-  local seen= gone=0
+  local seen='' gone=0
   while sleep 1; do
     if [ -n "$(ranks_here)" ]; then
       seen=1 gone=0
-    elif [ -n "$seen" ] && ((++gone > 4 * alive + 5)); then
-      say "all ranks of this host have ended and mpirun waits for another host: ending it"
+    elif [ -n "$seen" ] && ((++gone > alive + 10)); then
+      echo stuck >"$run_folder/stuck"
       kill -KILL "$mpirun" 2>/dev/null
       return
     fi
@@ -209,27 +212,29 @@ sweep() {
 say "$ranks ranks on ${#hosts[@]} hosts, $cores_per_rank cores each"
 "${line[@]}" <&0 &
 mpirun=$!
-interrupts=0
 trap 'kill -USR1 "$mpirun" 2>/dev/null || true' TERM USR1
-trap 'if ((interrupts++ == 0)); then kill -USR1 "$mpirun"; else kill -TERM "$mpirun"; fi || true' INT
+interrupt() {
+  kill -USR1 "$mpirun" 2>/dev/null || true
+  trap 'kill -TERM "$mpirun" 2>/dev/null || true' INT
+}
+trap interrupt INT
 end_a_stuck_mpirun &
 guard=$!
 code=0
-wait "$mpirun" || code=$?
+wait "$mpirun" 2>/dev/null || code=$?
 while kill -0 "$mpirun" 2>/dev/null; do # a trap ended `wait`
   code=0
-  wait "$mpirun" || code=$?
+  wait "$mpirun" 2>/dev/null || code=$?
 done
 kill "$guard" 2>/dev/null || true
+wait "$guard" 2>/dev/null || true
 
-case $code in
-  0 | 2 | 3 | 4 | 6 | 75) ;;
-  *)
-    sweep
-    if ((code != 5)); then
-      printf 'error: mpirun ended with %s: a rank was killed, or a host or its daemon was lost (%s)\n' \
-        "$code" "the lines above name it; the same command goes on where this run ended" >&2
-      code=5
-    fi ;;
-esac
-exit "$code"
+case $code in 0 | 2 | 3 | 4 | 6 | 75) exit "$code" ;; esac
+sweep
+if [ -e "$run_folder/stuck" ]; then
+  fail 5 "all ranks of $(uname -n) have ended and mpirun waited for another host: it was ended"
+elif ((code != 5)); then
+  fail 5 "mpirun ended with $code: a rank was killed or the daemon of a host was lost; the lines \
+above name it"
+fi
+exit 5

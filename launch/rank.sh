@@ -14,10 +14,10 @@ trap 'ending=1' TERM
 "$@" <&0 &
 program=$!
 code=0
-wait "$program" || code=$?
+wait "$program" 2>/dev/null || code=$?
 while kill -0 "$program" 2>/dev/null; do # a trap ends `wait`, not the program
   code=0
-  wait "$program" || code=$?
+  wait "$program" 2>/dev/null || code=$?
 done
 
 hold() {
