@@ -213,6 +213,7 @@ say "$ranks ranks on ${#hosts[@]} hosts, $cores_per_rank cores each"
 "${line[@]}" <&0 &
 mpirun=$!
 trap 'kill -USR1 "$mpirun" 2>/dev/null || true' TERM USR1
+# shellcheck disable=SC2317 # called by the trap
 interrupt() {
   kill -USR1 "$mpirun" 2>/dev/null || true
   trap 'kill -TERM "$mpirun" 2>/dev/null || true' INT
