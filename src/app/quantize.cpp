@@ -7,6 +7,9 @@
 #include "app/run_setup.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "core/stop_signal.h"
+#include "engine/run_journal.h"
+#include "engine/summary.h"
 
 namespace halftone {
 namespace {
@@ -18,60 +21,79 @@ Options options() {
   add_target_options(options);
   add_calibration_options(options);
   add_output_options(options);
-  options.text("workspace", "DIR", "", "where the calibration store is kept [OUT.workspace]");
+  options.group("Workspace");
+  options.text("workspace", "DIR", "",
+               "where the calibration store and what a resumed run needs are kept [OUT.workspace]");
+  options.choice("resume", {"auto", "never"}, "auto",
+                 "auto: go on where the same command was interrupted");
+  options.number("save-overhead", 0.04, 0.0, 1.0,
+                 "share of the run that saving for a resumed one may cost; 1: save every layer");
   add_run_options(options);
   return options;
 }
 
-// The store of this run, on rank 0. It gets its name when the run is complete.
-class RunStore {
- public:
-  RunStore(const Options& options, const fs::path& out, const Checkpoint& checkpoint,
-           const std::string& data, const std::vector<Recipe>& recipes) {
-    const bool derived = !options.given("workspace");
-    const fs::path folder =
-        derived ? fs::path(out.string() + ".workspace") : fs::path(options.get("workspace"));
-    std::error_code error;
-    fs::create_directories(folder, error);
-    if (error) {
-      throw ResourceError(concat("cannot create '", folder.string(), "': ", error.message(),
-                                 " (choose another --workspace)"));
-    }
-    final_ = folder / "calibration.h5";
-    partial_ = folder / "calibration.h5.partial";
-    const std::string model = checkpoint.fingerprint();
-    if (!derived && !options.get_flag("overwrite")) refuse_foreign(model, data);
-    store_.emplace(StatisticsStore::create(partial_));
-    store_->set_text("model_fingerprint", model);
-    store_->set_text("data_fingerprint", data);
-    Json list = Json::array();
-    for (const Recipe& recipe : recipes) list.push_back(to_json(recipe));
-    store_->set_text("recipes", list.dump());
+fs::path workspace_of(const Options& options, const fs::path& out) {
+  return options.given("workspace") ? fs::path(options.get("workspace"))
+                                    : fs::path(out.string() + ".workspace");
+}
+
+// A store that somebody chose the place of is not replaced by that of another model or other data.
+void refuse_foreign_store(const Options& options, const fs::path& folder, const std::string& model,
+                          const std::string& data) {
+  const fs::path path = folder / "calibration.h5";
+  if (!options.given("workspace") || options.get_flag("overwrite") || !fs::exists(path)) return;
+  const StatisticsStore old = StatisticsStore::open(path);
+  if (old.text("model_fingerprint") == model && old.text("data_fingerprint") == data) return;
+  throw UsageError(concat("'", path.string(), "' belongs to another model or other data: choose ",
+                          "another --workspace, or pass --overwrite"));
+}
+
+JournalOptions journal_options(const Options& options, const fs::path& out,
+                               const Checkpoint& checkpoint, const std::string& data,
+                               const std::vector<Recipe>& recipes, const QuantizeOptions& run,
+                               at::Device device) {
+  Json list = Json::array();
+  for (const Recipe& recipe : recipes) list.push_back(to_json(recipe));
+  const std::string model = checkpoint.fingerprint();
+  JournalOptions journal;
+  journal.workspace = workspace_of(options, out);
+  refuse_foreign_store(options, journal.workspace, model, data);
+  journal.identity = {{"halftone version", HALFTONE_VERSION},
+                      {"model", model},
+                      {"data", data},
+                      {"output", out.string()},
+                      {"recipe", list},
+                      {"kind of device", device.is_cuda() ? "cuda" : "cpu"},
+                      {"dtype", name_of(run.compute_dtype)},
+                      {"numerics", options.get("numerics")},
+                      {"target", options.get("target")},
+                      {"max-shard-size", run.max_shard_bytes},
+                      {"count-padding", run.count_padding},
+                      {"moe-calib-experts-ratio", run.observed_experts},
+                      {"expert-min-tokens", run.expert_floor},
+                      {"seed", options.get_integer("seed")}};
+  journal.texts = {{"model_fingerprint", model},
+                   {"data_fingerprint", data},
+                   {"recipes", list.dump()},
+                   {"compute_dtype", name_of(run.compute_dtype)},
+                   {"expert_min_tokens", std::to_string(run.expert_floor)}};
+  journal.resume = options.get("resume") == "auto";
+  journal.overwrite = options.get_flag("overwrite");
+  journal.overhead = options.get_number("save-overhead");
+  return journal;
+}
+
+// Whether an earlier run of this command had given its output its name when it was killed.
+std::optional<QuantizeResult> published_result(const RunJournal& journal) {
+  if (!journal.completed()) return std::nullopt;
+  const QuantizeResult result = quantize_result_of(*journal.completed(), "manifest.json");
+  for (const QuantizeResult::Output& output : result.outputs) {
+    const fs::path summary = output.dir / "summary.json";
+    if (!fs::exists(summary)) return std::nullopt;
+    if (read_json_file(summary).value("digest", "") != output.digest) return std::nullopt;
   }
-
-  StatisticsStore& store() { return *store_; }
-
-  void publish() {
-    store_->flush();
-    store_.reset();
-    fs::rename(partial_, final_);
-    sync_directory(final_.parent_path());
-  }
-
- private:
-  void refuse_foreign(const std::string& model, const std::string& data) const {
-    if (!fs::exists(final_)) return;
-    const StatisticsStore old = StatisticsStore::open(final_);
-    if (old.text("model_fingerprint") == model && old.text("data_fingerprint") == data) return;
-    throw UsageError(concat("'", final_.string(),
-                            "' belongs to another model or other data: choose ",
-                            "another --workspace, or pass --overwrite"));
-  }
-
-  fs::path final_;
-  fs::path partial_;
-  std::optional<StatisticsStore> store_;
-};
+  return result;
+}
 
 // Tensors of vision towers and next-token layers are nothing to wonder at.
 void warn_of_extra(const Model& model, const std::vector<std::string>& extra) {
@@ -91,6 +113,7 @@ void run(const Options& options, const World* world) {
   const std::vector<Recipe> recipes = read_recipes(options);
   const fs::path model_dir = options.required("model");
   const fs::path out = without_trailing_slash(options.required("out"));
+  install_stop_signals();
   const RunSetup setup(options, *world);
   const bool speaks = setup.speaks();
 
@@ -98,7 +121,9 @@ void run(const Options& options, const World* world) {
   const std::unique_ptr<Model> model = open_model(options, checkpoint);
   const SourceLayout source(checkpoint, *model);
   for (const Recipe& recipe : recipes) check_rules(options, *model, recipe, speaks);
-  check_output(out, model_dir, options.get_flag("overwrite"));
+  // With a manifest the output may be that of this very command.
+  const bool interrupted = Workspace(workspace_of(options, out)).has_manifest();
+  if (!interrupted) check_output(out, model_dir, options.get_flag("overwrite"));
   const std::vector<Target> targets = make_targets(options, source, *model, recipes, out);
   if (speaks) {
     warn_of_extra(*model, targets.front().hf.accounting.extra);
@@ -118,24 +143,25 @@ void run(const Options& options, const World* world) {
     log_info("no format asks for activations: the calibration data is not read");
   }
 
-  make_parent(out, speaks, setup.cluster().control);
   QuantizeOptions quantize_options = quantize_options_of(options, out, *world);
   quantize_options.compute_dtype = compute_dtype(options, model_dtype(checkpoint));
   quantize_options.count_padding = options.get_flag("count-padding");
   quantize_options.observed_experts = options.get_number("moe-calib-experts-ratio");
   quantize_options.expert_floor = options.get_integer("expert-min-tokens");
-  std::optional<RunStore> store;
-  if (speaks) {
-    store.emplace(options, out, checkpoint, data, recipes);
-    store->store().set_text("compute_dtype", name_of(quantize_options.compute_dtype));
-    store->store().set_text("expert_min_tokens", std::to_string(quantize_options.expert_floor));
+  const Cluster& cluster = setup.cluster();
+  RunJournal journal(
+      journal_options(options, out, checkpoint, data, recipes, quantize_options, cluster.device),
+      *model, cluster);
+  std::optional<QuantizeResult> result = published_result(journal);
+  if (result) {
+    if (speaks) log_info("an earlier run of this command is complete: nothing is left to do");
+    journal.clear();
+  } else {
+    check_output(out, model_dir, options.get_flag("overwrite"));
+    make_parent(out, speaks, cluster.control);
+    result = quantize(source, *model, targets, batches, &journal, quantize_options, cluster);
   }
-  const QuantizeResult result =
-      quantize(source, *model, targets, batches, store ? &store->store() : nullptr,
-               quantize_options, setup.cluster());
-  if (!speaks) return;
-  store->publish();
-  print_result(options, result);
+  if (speaks) print_result(options, *result);
 }
 
 }  // namespace

@@ -26,6 +26,14 @@ size_t stages_to_compute(const std::vector<ObserveOptions>& observe) {
   return end;
 }
 
+// Of the stages that are run, and of those that are computed for their sake.
+std::vector<LoadStep> steps_of(const SourceLayout& source, const ResumePlan& plan, int64_t limit) {
+  std::vector<LoadStep> steps = plan_loads(source.stages(), limit);
+  std::erase_if(
+      steps, [&](const LoadStep& step) { return plan.action(step.stage) == StageAction::kSkip; });
+  return steps;
+}
+
 int64_t longest(const std::vector<Batch>& batches) {
   int64_t length = 0;
   for (const Batch& batch : batches) length = std::max(length, batch.length);
@@ -43,8 +51,9 @@ class Calibration {
         dtype_(scalar_type_of(options.compute_dtype)),
         computed_(stages_to_compute(options.observe)),
         total_batches_(static_cast<int64_t>(batches.size())),
-        loader_(source.checkpoint(), plan_loads(source.stages(), options.stage_limit), cluster),
-        pass_(model, batches, {dtype_, options.count_padding, options.observed_experts}, cluster) {
+        pass_(model, batches, {dtype_, options.count_padding, options.observed_experts}, cluster),
+        plan_(options.resume ? options.resume(computed_, pass_.mine()) : ResumePlan()),
+        loader_(source.checkpoint(), steps_of(source, plan_, options.stage_limit), cluster) {
     if (computed_ > 0) model.prepare(longest(batches), dtype_, cluster.device);
   }
 
@@ -54,8 +63,14 @@ class Calibration {
                       options_.show_progress && cluster_.world.rank() == 0);
     for (size_t s = 0; s < stages; ++s) {
       const std::string& name = model_.stages()[s].name;
+      if (s == plan_.restored_at) pass_.restore(std::move(plan_.states));
+      if (plan_.action(s) == StageAction::kSkip) continue;
       try {
-        run_stage(s, consume);
+        if (plan_.action(s) == StageAction::kReplay) {
+          replay_stage(s);
+        } else {
+          run_stage(s, consume);
+        }
       } catch (Error& error) {
         error.set_phase("calibrate " + name);
         throw;
@@ -81,6 +96,22 @@ class Calibration {
     return computed_ == 0 ? "" : concat(", ", pass_.mine().size(), " batches a rank");
   }
 
+  // A stage that an interrupted run has finished: what follows needs its outputs.
+  void replay_stage(size_t s) {
+    while (true) {
+      auto start = Clock::now();
+      const StagePart part = loader_.step().part;
+      const LoadedStage loaded = loader_.next();
+      times_.load_seconds += seconds_since(start);
+      start = Clock::now();
+      pass_.forward(s, part, weights_of(loaded, dtype_), [](int64_t /*batch*/) {
+        return std::unique_ptr<LinearRunner>(std::make_unique<PlainRunner>());
+      });
+      times_.forward_seconds += seconds_since(start);
+      if (part.last) return;
+    }
+  }
+
   void run_stage(size_t s, const ConsumeStage& consume) {
     const bool again = options_.propagate_quantized && s + 1 < computed_;
     const std::vector<States> inputs = again ? pass_.inputs() : std::vector<States>();
@@ -96,12 +127,17 @@ class Calibration {
     const std::optional<ServedStage> served =
         consume({s, loaded, seen.amax, seen.statistics, captured ? &seen.inputs : nullptr});
     times_.consume_seconds += seconds_since(start);
-    if (!again) return;
+    if (again) serve(s, inputs, seen.steps, served);
+    if (options_.finished) options_.finished(s, pass_, computed_);
+  }
 
-    start = Clock::now();
+  // The next stage's inputs as those of the quantized stage.
+  void serve(size_t s, const std::vector<States>& inputs, const std::vector<LoadStep>& steps,
+             const std::optional<ServedStage>& served) {
+    const auto start = Clock::now();
     check(served.has_value(), "propagate: quantized needs the quantized stage");
     pass_.restore(inputs);
-    for (const LoadStep& step : seen.steps) {
+    for (const LoadStep& step : steps) {
       pass_.forward(s, step.part, served->weights(step.tensors),
                     [&](int64_t /*batch*/) -> std::unique_ptr<LinearRunner> {
                       return std::make_unique<FakeQuantRunner>(served->fake_quant);
@@ -154,8 +190,9 @@ class Calibration {
   at::ScalarType dtype_;
   size_t computed_;
   int64_t total_batches_;
-  StageLoader loader_;
   BatchPass pass_;
+  ResumePlan plan_;
+  StageLoader loader_;
   CalibrationTimes times_;
 };
 

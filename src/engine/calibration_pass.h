@@ -10,6 +10,7 @@
 #include "calibrate/fake_quant.h"
 #include "calibrate/observer.h"
 #include "engine/batch_pass.h"
+#include "engine/resume_plan.h"
 #include "engine/stage_loader.h"
 #include "model/source_layout.h"
 
@@ -44,6 +45,12 @@ struct CalibrationOptions {
   std::vector<ObserveOptions> observe;
   // The next stage's inputs come from the stage that `consume` returns.
   bool propagate_quantized = false;
+  // What an interrupted run has left to do, given the batches of this rank; null: everything.
+  // Called once, before a weight is read.
+  std::function<ResumePlan(size_t computed, const std::vector<int64_t>& batches)> resume = {};
+  // Called behind each stage that was run, when `pass` holds the next one's inputs (of a stage
+  // below `computed`).
+  std::function<void(size_t stage, const BatchPass& pass, size_t computed)> finished = {};
 };
 
 struct CalibrationTimes {

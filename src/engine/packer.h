@@ -2,6 +2,7 @@
 
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "calibrate/solution.h"
@@ -35,7 +36,8 @@ class StagePacker {
   // Tensors that belong to no stage, as they are.
   void copy_extra(const SourceLayout& source);
 
-  const LinearRecords& records() const { return records_; }  // of the linears that this rank packed
+  // Of the linears that this rank packed since the last call.
+  LinearRecords take_records() { return std::exchange(records_, {}); }
 
  private:
   // A piece of work for one rank. What it writes lies in one file.

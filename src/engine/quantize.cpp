@@ -138,61 +138,182 @@ CalibrationOptions calibration_options(const Model& model, const std::vector<Tar
   return calibration;
 }
 
+namespace {
+
+// One call of quantize().
+class QuantizeJob {
+ public:
+  QuantizeJob(const SourceLayout& source, Model& model, const std::vector<Target>& targets,
+              RunJournal* journal, const QuantizeOptions& options, const Cluster& cluster)
+      : source_(source),
+        model_(model),
+        targets_(targets),
+        journal_(journal),
+        options_(options),
+        cluster_(cluster),
+        queue_(write_queue_bytes(source)),
+        solver_(model, targets,
+                {source.dtype(), options.compute_dtype, options.numerics, cluster,
+                 options.expert_floor},
+                options.from_store),
+        staged_(options.out),
+        records_(targets.size()) {
+    writers_.reserve(targets.size());
+    for (const Target& target : targets) {
+      const fs::path folder = staged_.partial() / target.out.lexically_relative(options.out);
+      writers_.emplace_back(folder.lexically_normal(), target.hf.layout, queue_);
+      packers_.emplace_back(target, writers_.back(), model, source.dtype(), options.numerics,
+                            cluster);
+    }
+  }
+
+  QuantizeResult run(const std::vector<Batch>& batches) {
+    begin();
+    CalibrationOptions calibration = calibration_options(model_, targets_, options_);
+    if (journal_ != nullptr) {
+      calibration.resume = [&](size_t computed, const std::vector<int64_t>& mine) {
+        return resume(computed, mine, !calibration.propagate_quantized);
+      };
+    }
+    calibration.finished = [&](size_t stage, const BatchPass& pass, size_t computed) {
+      finish_stage(stage, pass, computed);
+    };
+    const CalibrationTimes times =
+        run_calibration(source_, model_, batches, calibration, cluster_,
+                        [&](const CalibratedStage& seen) { return consume(seen); });
+    finish(times);
+    return std::move(result_);
+  }
+
+ private:
+  // Whether what an interrupted run has written is all there. Rank 0's word.
+  bool outputs_are_kept() const {
+    if (journal_ == nullptr || !journal_->has_progress()) return false;
+    int64_t kept = 1;
+    if (cluster_.control.rank() == 0) {
+      for (const HfWriter& writer : writers_) kept = kept != 0 && writer.has_files() ? 1 : 0;
+      if (kept == 0) {
+        log_warn("'", staged_.partial().string(),
+                 "', where an interrupted run assembled its output,",
+                 " is gone or damaged: the run begins anew");
+      }
+    }
+    cluster_.control.broadcast(&kept, sizeof(kept), 0);
+    return kept != 0;
+  }
+
+  void begin() {
+    const bool resumed = outputs_are_kept();
+    if (!resumed) {
+      if (journal_ != nullptr) journal_->start_over();
+      // A run that goes on has its space already.
+      check_free_space(targets_, options_.out.parent_path());
+    }
+    staged_.begin(cluster_.control, resumed);
+    for (HfWriter& writer : writers_) writer.begin(cluster_.control, resumed);
+  }
+
+  ResumePlan resume(size_t computed, const std::vector<int64_t>& mine, bool can_replay) {
+    const bool resumed = journal_->has_progress();
+    ResumePlan plan = journal_->plan(computed, can_replay, mine);
+    for (size_t s = 0; s < plan.actions.size(); ++s) {
+      if (plan.actions[s] != StageAction::kRun) add_records(journal_->records_of(s));
+    }
+    if (!resumed) return plan;
+    const auto first = std::find(plan.actions.begin(), plan.actions.end(), StageAction::kRun);
+    result_.resumed_from_stage = static_cast<size_t>(first - plan.actions.begin());
+    if (cluster_.control.rank() == 0) {
+      log_info("an interrupted run is resumed: ", result_.resumed_from_stage, " of ",
+               plan.actions.size(), " stages are finished");
+    }
+    return plan;
+  }
+
+  std::optional<ServedStage> consume(const CalibratedStage& seen) {
+    StatisticsStore* store = journal_ == nullptr ? nullptr : journal_->open_stage(seen.index);
+    return solver_.run(seen, packers_, store);
+  }
+
+  // Per target; complete on rank 0.
+  Json take_records() {
+    Json records = Json::array();
+    for (size_t t = 0; t < targets_.size(); ++t) {
+      LinearRecords all = gather_records(packers_[t].take_records(), cluster_.control);
+      for (const auto& [name, record] : solver_.stage_records(t)) all[name] = record;
+      records.push_back(all);
+    }
+    return records;
+  }
+
+  void add_records(const Json& records) {
+    for (size_t t = 0; t < records.size() && t < targets_.size(); ++t) {
+      for (const auto& [name, record] : records[t].items()) records_[t][name] = record;
+    }
+  }
+
+  void finish_stage(size_t stage, const BatchPass& pass, size_t computed) {
+    const Json records = take_records();
+    add_records(records);
+    if (journal_ == nullptr) return;
+    journal_->finish_stage(stage, records, pass, computed, [&] {
+      for (HfWriter& writer : writers_) writer.make_durable();
+    });
+  }
+
+  void finish(const CalibrationTimes& times) {
+    const auto start = Clock::now();
+    Communicator& ranks = cluster_.control;
+    result_.phases["load"] = {times.load_seconds, sum_over_ranks(times.bytes_read, ranks)};
+    result_.phases["forward"] = {times.forward_seconds, 0};
+    result_.phases["pack"] = {times.consume_seconds, 0};
+    for (size_t t = 0; t < targets_.size(); ++t) {
+      packers_[t].copy_extra(source_);
+      writers_[t].complete(ranks, source_.checkpoint(), targets_[t].config);
+    }
+    result_.phases["write"] = {queue_.seconds_writing(),
+                               sum_over_ranks(queue_.bytes_written(), ranks)};
+    if (journal_ != nullptr) {
+      result_.phases["save"] = {journal_->seconds_saving(),
+                                sum_over_ranks(journal_->bytes_saved(), ranks)};
+    }
+    result_.host_bytes = max_over_ranks(peak_host_bytes(), ranks);
+    result_.device_bytes = max_over_ranks(peak_device_bytes(cluster_.device), ranks);
+    for (size_t t = 0; t < targets_.size(); ++t) {
+      result_.outputs.push_back(describe(targets_[t], source_, records_[t]));
+      result_.outputs[t].digest = writers_[t].digest(ranks);
+    }
+    result_.phases["finish"] = {seconds_since(start), 0};
+    for (size_t t = 0; t < targets_.size(); ++t) {
+      const Json summary = make_summary(targets_[t], result_, t, records_[t], options_.resolved);
+      writers_[t].write_summary(ranks, summary.dump(2) + "\n");
+    }
+    if (journal_ != nullptr) journal_->complete(to_json(result_));
+    staged_.publish(ranks, options_.overwrite);
+    if (journal_ != nullptr) journal_->clear();
+  }
+
+  const SourceLayout& source_;
+  Model& model_;
+  const std::vector<Target>& targets_;
+  RunJournal* journal_;
+  const QuantizeOptions& options_;
+  Cluster cluster_;
+  std::vector<HfWriter> writers_;
+  WriteQueue queue_;  // behind the files that it writes
+  TargetSolver solver_;
+  StagedOutput staged_;
+  std::vector<StagePacker> packers_;
+  std::vector<LinearRecords> records_;  // per target; complete on rank 0
+  QuantizeResult result_;
+};
+
+}  // namespace
+
 QuantizeResult quantize(const SourceLayout& source, Model& model,
                         const std::vector<Target>& targets, const std::vector<Batch>& batches,
-                        StatisticsStore* store, const QuantizeOptions& options,
+                        RunJournal* journal, const QuantizeOptions& options,
                         const Cluster& cluster) {
-  check_free_space(targets, options.out.parent_path());
-  std::vector<HfWriter> writers;
-  std::vector<StagePacker> packers;
-  writers.reserve(targets.size());
-  const DType dtype = source.dtype();
-  const Checkpoint& checkpoint = source.checkpoint();
-  WriteQueue queue(write_queue_bytes(source));
-  TargetSolver solver(
-      model, targets,
-      {dtype, options.compute_dtype, options.numerics, cluster, options.expert_floor},
-      options.from_store);
-  const StagedOutput staged(options.out);
-  staged.begin(cluster.control);
-  for (const Target& target : targets) {
-    const fs::path folder = staged.partial() / target.out.lexically_relative(options.out);
-    writers.emplace_back(folder.lexically_normal(), target.hf.layout, queue);
-    writers.back().begin(cluster.control);
-    packers.emplace_back(target, writers.back(), model, dtype, options.numerics, cluster);
-  }
-
-  const CalibrationTimes times = run_calibration(
-      source, model, batches, calibration_options(model, targets, options), cluster,
-      [&](const CalibratedStage& seen) { return solver.run(seen, packers, store); });
-
-  const auto start = Clock::now();
-  QuantizeResult result;
-  result.phases["load"] = {times.load_seconds, sum_over_ranks(times.bytes_read, cluster.control)};
-  result.phases["forward"] = {times.forward_seconds, 0};
-  result.phases["pack"] = {times.consume_seconds, 0};
-  for (size_t t = 0; t < targets.size(); ++t) {
-    packers[t].copy_extra(source);
-    writers[t].complete(cluster.control, checkpoint, targets[t].config);
-  }
-  result.phases["write"] = {queue.seconds_writing(),
-                            sum_over_ranks(queue.bytes_written(), cluster.control)};
-  result.host_bytes = max_over_ranks(peak_host_bytes(), cluster.control);
-  result.device_bytes = max_over_ranks(peak_device_bytes(cluster.device), cluster.control);
-  std::vector<LinearRecords> records;
-  for (size_t t = 0; t < targets.size(); ++t) {
-    records.push_back(gather_records(packers[t].records(), cluster.control));
-    for (const auto& [name, record] : solver.records(t)) records[t][name] = record;
-    result.outputs.push_back(describe(targets[t], source, records[t]));
-    result.outputs[t].digest = writers[t].digest(cluster.control);
-  }
-  result.phases["finish"] = {seconds_since(start), 0};
-  for (size_t t = 0; t < targets.size(); ++t) {
-    const Json summary = make_summary(targets[t], result, t, records[t], options.resolved);
-    writers[t].write_summary(cluster.control, summary.dump(2) + "\n");
-  }
-  staged.publish(cluster.control, options.overwrite);
-  return result;
+  return QuantizeJob(source, model, targets, journal, options, cluster).run(batches);
 }
 
 }  // namespace halftone

@@ -8,6 +8,7 @@
 
 #include "engine/calibration_pass.h"
 #include "engine/packer.h"
+#include "engine/run_journal.h"
 #include "io/statistics_store.h"
 #include "text/batches.h"
 
@@ -44,7 +45,8 @@ struct QuantizeResult {
     double bits_per_weight = 0.0;  // those bytes over the source's weights
     int64_t fallbacks = 0;
   };
-  std::vector<Output> outputs;  // in the order of the targets
+  std::vector<Output> outputs;    // in the order of the targets; fallbacks are counted on rank 0
+  size_t resumed_from_stage = 0;  // 0: from the beginning
   std::map<std::string, Phase> phases;
   int64_t host_bytes = 0;  // the largest peak of all ranks
   int64_t device_bytes = 0;
@@ -59,10 +61,11 @@ Target make_target(const SourceLayout& source, const Model& model, const Recipe&
 
 // The pass of design.md, section 2: load, observe, reduce, solve, pack and write, advance, stage by
 // stage, for all targets at once. `batches` may be empty when needs_forward() says no, or with
-// `from_store`. `store` takes the statistics; it is rank 0's and null elsewhere. Collective.
+// `from_store`. `journal` takes the statistics and makes the run resumable: it goes on where an
+// interrupted one ended. Null: nothing is kept. Collective.
 QuantizeResult quantize(const SourceLayout& source, Model& model,
                         const std::vector<Target>& targets, const std::vector<Batch>& batches,
-                        StatisticsStore* store, const QuantizeOptions& options,
+                        RunJournal* journal, const QuantizeOptions& options,
                         const Cluster& cluster);
 
 }  // namespace halftone

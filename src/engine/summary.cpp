@@ -60,7 +60,29 @@ Json to_json(const QuantizeResult& result) {
   return {{"outputs", outputs},
           {"phases", phases_json(result.phases)},
           {"peak_memory", memory_json(result)},
-          {"resumed_from_stage", 0}};
+          {"resumed_from_stage", result.resumed_from_stage}};
+}
+
+QuantizeResult quantize_result_of(const Json& json, const std::string& source) {
+  QuantizeResult result;
+  for (const Json& output : json.value("outputs", Json::array())) {
+    result.outputs.push_back({json_member<std::string>(output, "format", source),
+                              json_member<std::string>(output, "dir", source),
+                              json_member<std::string>(output, "digest", source),
+                              json_member<int64_t>(output, "bytes", source),
+                              json_member<double>(output, "bits_per_weight", source),
+                              json_member<int64_t>(output, "fallbacks", source)});
+  }
+  for (const auto& [name, phase] : json.value("phases", Json::object()).items()) {
+    result.phases[name] = {json_member<double>(phase, "seconds", source),
+                           json_member<int64_t>(phase, "bytes", source)};
+  }
+  const Json memory = json.value("peak_memory", Json::object());
+  result.host_bytes = json_member<int64_t>(memory, "host_bytes", source);
+  result.device_bytes = json_member<int64_t>(memory, "device_bytes", source);
+  result.resumed_from_stage =
+      static_cast<size_t>(json_member<int64_t>(json, "resumed_from_stage", source));
+  return result;
 }
 
 }  // namespace halftone

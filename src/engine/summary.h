@@ -11,5 +11,7 @@ Json make_summary(const Target& target, const QuantizeResult& result, size_t ind
 
 // The same figures as `--json` prints them.
 Json to_json(const QuantizeResult& result);
+// Back from to_json(). Throws InputError naming `source`.
+QuantizeResult quantize_result_of(const Json& json, const std::string& source);
 
 }  // namespace halftone

@@ -12,7 +12,7 @@ TargetSolver::TargetSolver(const Model& model, const std::vector<Target>& target
       targets_(targets),
       context_(context),
       from_store_(from_store),
-      records_(targets.size()) {}
+      stage_records_(targets.size()) {}
 
 std::optional<ServedStage> TargetSolver::run(const CalibratedStage& seen,
                                              std::vector<StagePacker>& packers,
@@ -24,13 +24,7 @@ std::optional<ServedStage> TargetSolver::run(const CalibratedStage& seen,
                      nullptr);
   }
   if (store != nullptr) save_statistics(*store, stage, seen.statistics);
-  std::optional<ServedStage> served = solve_all(seen, packers, store);
-  if (store != nullptr) {
-    store->set_progress(static_cast<int64_t>(seen.index) + 1,
-                        static_cast<int64_t>(model_.stages().size()));
-    store->flush();
-  }
-  return served;
+  return solve_all(seen, packers, store);
 }
 
 std::optional<ServedStage> TargetSolver::solve_all(const CalibratedStage& seen,
@@ -38,6 +32,7 @@ std::optional<ServedStage> TargetSolver::solve_all(const CalibratedStage& seen,
                                                    StatisticsStore* store) {
   const StageSpec& stage = model_.stages()[seen.index];
   std::optional<ServedStage> served;
+  stage_records_.assign(targets_.size(), {});
   for (size_t t = 0; t < targets_.size(); ++t) {
     const TargetPlan& plan = targets_[t].plan;
     const StagePlan& stage_plan = plan.stages[seen.index];
@@ -46,7 +41,7 @@ std::optional<ServedStage> TargetSolver::solve_all(const CalibratedStage& seen,
     packers[t].pack(seen.index, seen.loaded, solution);
     const Json coverage = expert_coverage(stage, seen.statistics, context_.expert_floor);
     if (!coverage.is_null()) {
-      records_[t][stage.name] = {{"format", "experts"}, {"expert_coverage", coverage}};
+      stage_records_[t][stage.name] = {{"format", "experts"}, {"expert_coverage", coverage}};
     }
     if (store != nullptr) save_choices(*store, stage, plan.recipe.name, choices);
     if (plan.recipe.propagate == Recipe::Propagate::kQuantized) {

@@ -21,8 +21,8 @@ class TargetSolver {
   std::optional<ServedStage> run(const CalibratedStage& seen, std::vector<StagePacker>& packers,
                                  StatisticsStore* store);
 
-  // What is recorded of stages rather than linears, by stage name.
-  const LinearRecords& records(size_t target) const { return records_[target]; }
+  // What is recorded of the last stage itself rather than of its linears, by stage name.
+  const LinearRecords& stage_records(size_t target) const { return stage_records_[target]; }
 
  private:
   std::optional<ServedStage> solve_all(const CalibratedStage& seen,
@@ -35,7 +35,7 @@ class TargetSolver {
   const std::vector<Target>& targets_;
   SolveContext context_;
   const StatisticsStore* from_store_;
-  std::vector<LinearRecords> records_;
+  std::vector<LinearRecords> stage_records_;  // per target
 };
 
 }  // namespace halftone

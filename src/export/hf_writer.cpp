@@ -12,8 +12,22 @@ namespace halftone {
 HfWriter::HfWriter(fs::path folder, const HfLayout& layout, WriteQueue& queue)
     : folder_(std::move(folder)), layout_(layout), queue_(queue) {}
 
-void HfWriter::begin(Communicator& communicator) {
-  if (communicator.rank() == 0) {
+bool HfWriter::has_files() const {
+  for (const HfLayout::OutputFile& planned : layout_.files) {
+    const fs::path path = folder_ / planned.name;
+    std::error_code error;
+    if (static_cast<int64_t>(fs::file_size(path, error)) != planned.layout.file_bytes || error) {
+      return false;
+    }
+    std::string header(planned.layout.header.size(), '\0');
+    File::open_for_reading(path).read_at(0, header.data(), static_cast<int64_t>(header.size()));
+    if (header != planned.layout.header) return false;
+  }
+  return true;
+}
+
+void HfWriter::begin(Communicator& communicator, bool resumed) {
+  if (communicator.rank() == 0 && !resumed) {
     std::error_code error;
     fs::create_directories(folder_, error);
     if (error) {
@@ -49,13 +63,15 @@ void HfWriter::write_sidecars(const Checkpoint& source, const QuantConfig& confi
   sync_directory(folder_);
 }
 
+void HfWriter::make_durable() {
+  queue_.drain();
+  for (File& file : files_) file.sync();
+}
+
 void HfWriter::complete(Communicator& communicator, const Checkpoint& source,
                         const QuantConfig& config) {
-  queue_.drain();
-  for (File& file : files_) {
-    file.sync();
-    file.close();
-  }
+  make_durable();
+  for (File& file : files_) file.close();
   communicator.barrier();
   if (communicator.rank() == 0) write_sidecars(source, config);
   communicator.barrier();

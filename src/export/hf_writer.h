@@ -19,8 +19,13 @@ class HfWriter {
   // The queue is shared by all writers of this rank.
   HfWriter(fs::path folder, const HfLayout& layout, WriteQueue& queue);
 
-  // Makes the folder and the files in their full size: no space left shows here.
-  void begin(Communicator& communicator);
+  // Whether an interrupted run has made the files as they are planned. Local.
+  bool has_files() const;
+  // Makes the folder and the files in their full size: no space left shows here. `resumed`: they
+  // are there, with what an interrupted run wrote.
+  void begin(Communicator& communicator, bool resumed);
+  // What this rank has queued so far is on the disk when this returns. Local.
+  void make_durable();
   // Queues the bytes of a tensor, or of one of `count` equal parts of it; the size is the planned
   // one.
   void write(const std::string& name, std::vector<char> bytes, int64_t index = 0,

@@ -39,14 +39,15 @@ StagedOutput::StagedOutput(fs::path out)
       partial_(hidden_sibling(out_, ".partial")),
       replaced_(hidden_sibling(out_, ".replaced")) {}
 
-void StagedOutput::begin(Communicator& communicator) const {
+void StagedOutput::begin(Communicator& communicator, bool resumed) const {
   if (communicator.rank() == 0) {
     // Killed between the two renames of replace(): the old output was not yet given up.
     if (!fs::exists(out_) && fs::exists(replaced_)) rename_or_fail(replaced_, out_);
     remove_folder(replaced_);
-    remove_folder(partial_);
+    if (!resumed) remove_folder(partial_);
     std::error_code error;
-    if (!fs::create_directories(partial_, error)) {
+    fs::create_directories(partial_, error);
+    if (error) {
       throw ResourceError(concat("cannot create '", partial_.string(), "': ", error.message(),
                                  " (choose another --out)"));
     }

@@ -14,8 +14,9 @@ class StagedOutput {
   // Where the content goes until publish().
   const fs::path& partial() const { return partial_; }
 
-  // Removes what an interrupted run left and makes the empty temporary folder.
-  void begin(Communicator& communicator) const;
+  // Makes the empty temporary folder; what an interrupted run left in it is removed, unless this
+  // run goes on with it.
+  void begin(Communicator& communicator, bool resumed) const;
   // Gives the folder its name. One that exists is replaced only with `overwrite`, in one step where
   // the file system can exchange two names.
   void publish(Communicator& communicator, bool overwrite) const;

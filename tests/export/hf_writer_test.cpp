@@ -42,8 +42,8 @@ class HfWriterTest : public testing::Test {
   // All steps up to publish(); returns the digest.
   std::string assemble(HfWriter& writer) {
     Communicator& ranks = folder_.ranks();
-    staged_.begin(ranks);
-    writer.begin(ranks);
+    staged_.begin(ranks, false);
+    writer.begin(ranks, false);
     for (int i = 0; i < 10; ++i) {
       if (i % ranks.size() == ranks.rank()) writer.write("t" + std::to_string(i), bytes_of(i));
     }
@@ -136,15 +136,15 @@ TEST_F(HfWriterTest, GivesBackAnOutputThatWasSetAside) {
     fs::create_directories(folder_.path() / ".out.replaced");
     write_text_file(folder_.path() / ".out.replaced" / "old", "keep me");
   });
-  staged_.begin(folder_.ranks());
+  staged_.begin(folder_.ranks(), false);
   EXPECT_EQ(read_text_file(out_ / "old"), "keep me");
   folder_.ranks().barrier();
 }
 
 TEST_F(HfWriterTest, FilesHaveTheirSizeFromTheStart) {
   HfWriter writer(staged_.partial(), layout_, queue_);
-  staged_.begin(folder_.ranks());
-  writer.begin(folder_.ranks());
+  staged_.begin(folder_.ranks(), false);
+  writer.begin(folder_.ranks(), false);
   for (const auto& file : layout_.files) {
     EXPECT_EQ(static_cast<int64_t>(fs::file_size(staged_.partial() / file.name)),
               file.layout.file_bytes);
@@ -155,7 +155,7 @@ TEST_F(HfWriterTest, FilesHaveTheirSizeFromTheStart) {
 TEST_F(HfWriterTest, NeedsAFolderThatCanBeWritten) {
   if (!folder_.first()) return;
   const StagedOutput staged(folder_.path() / "source" / "tokenizer.json" / "out");
-  EXPECT_THROW(staged.begin(folder_.ranks()), ResourceError);
+  EXPECT_THROW(staged.begin(folder_.ranks(), false), ResourceError);
 }
 
 }  // namespace
