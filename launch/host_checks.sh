@@ -25,7 +25,8 @@ probe='
   shift 3
   echo "clock $(date +%s)"
   echo "cores $(nproc)"
-  echo "numa $(ls -d /sys/devices/system/node/node[0-9]* 2>/dev/null | wc -l)"
+  nodes=$(ls -d /sys/devices/system/node/node[0-9]* 2>/dev/null | wc -l)
+  echo "numa $((nodes > 0 ? nodes : 1))"
   if [ -n "${CUDA_VISIBLE_DEVICES+there}" ]; then
     echo "gpus $(tr , "\n" <<<"$CUDA_VISIBLE_DEVICES" | grep -c .)"
   else
@@ -100,7 +101,7 @@ inspect_hosts() {
     fi
     host_cores[$host]=${found["$host cores"]:-1}
     host_gpus[$host]=${found["$host gpus"]:-0}
-    host_numa_nodes[$host]=$((${found["$host numa"]:-0} > 0 ? ${found["$host numa"]} : 1))
+    host_numa_nodes[$host]=${found["$host numa"]:-1}
   done
   answered_at=$(date +%s)
   for host in "${hosts[@]}"; do
