@@ -31,7 +31,7 @@ LAYERS = 12
 # Slow enough for a fault to come between two stages; every stage is saved.
 CALIBRATION = ("--calib-samples", 96, "--calib-length", 256, "--batch-size", 4, "--threads", 1,
                "--device", "cpu")
-OPTIONS = (*CALIBRATION, "--save-overhead", 1)
+OPTIONS = (*CALIBRATION, "--watchdog-seconds", WATCHDOG_SECONDS, "--save-overhead", 1)
 
 
 def why_not():
