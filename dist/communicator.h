@@ -38,5 +38,7 @@ class Communicator {
 std::unique_ptr<Communicator> make_mpi_communicator(const World& world);
 // One GPU per rank: the current CUDA device. Throws UsageError in a build without NCCL.
 std::unique_ptr<Communicator> make_nccl_communicator(const World& world);
+// Of NCCL and the GPU driver: "NCCL 22705, driver 13000", or "none" in a build without NCCL.
+std::string nccl_version();
 
 }  // namespace halftone

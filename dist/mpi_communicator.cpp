@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "dist/activity.h"
 #include "dist/mpi_error.h"
 #include "dist/world.h"
 #include "kernels/check.h"
@@ -40,6 +41,7 @@ class MpiCommunicator final : public Communicator {
       : rank_(world.rank()),
         size_(world.size()),
         host_(world.host()),
+        activity_(&world.activity()),
         largest_message_(largest_message) {
     check(largest_message >= 8 && largest_message <= INT_MAX, "message lengths are ints");
     require(MPI_Comm_dup(MPI_COMM_WORLD, &handle_), "making a communicator");
@@ -56,7 +58,10 @@ class MpiCommunicator final : public Communicator {
   int size() const override { return size_; }
   Device device() const override { return Device::kCpu; }
 
-  void barrier() override { require(MPI_Barrier(handle_), "barrier"); }
+  void barrier() override {
+    const Activity::Collective collective(activity_, "barrier");
+    require(MPI_Barrier(handle_), "barrier");
+  }
   void broadcast(void* data, int64_t bytes, int root) override;
   void all_reduce(void* data, int64_t count, DType dtype, ReduceOp op) override;
   void all_gather(void* data, int64_t bytes_per_rank) override;
@@ -74,11 +79,13 @@ class MpiCommunicator final : public Communicator {
   int rank_;
   int size_;
   std::string host_;
+  Activity* activity_;
   int64_t largest_message_;
   MPI_Comm handle_ = MPI_COMM_NULL;
 };
 
 void MpiCommunicator::broadcast(void* data, int64_t bytes, int root) {
+  const Activity::Collective collective(activity_, "broadcast");
   check(root >= 0 && root < size_, "root is not a rank");
   auto* at = static_cast<char*>(data);
   for (int64_t done = 0; done < bytes; done += largest_message_) {
@@ -88,6 +95,7 @@ void MpiCommunicator::broadcast(void* data, int64_t bytes, int root) {
 }
 
 void MpiCommunicator::all_reduce(void* data, int64_t count, DType dtype, ReduceOp op) {
+  const Activity::Collective collective(activity_, "all-reduce");
   const MPI_Datatype type = mpi_type(dtype);
   const MPI_Op operation = op == ReduceOp::kMax ? MPI_MAX : MPI_SUM;
   const int64_t element = size_of(dtype);
@@ -101,6 +109,7 @@ void MpiCommunicator::all_reduce(void* data, int64_t count, DType dtype, ReduceO
 }
 
 void MpiCommunicator::all_gather(void* data, int64_t bytes_per_rank) {
+  const Activity::Collective collective(activity_, "all-gather");
   if (bytes_per_rank == 0) return;
   // MPI's own algorithms may multiply in ints, so the whole result must fit one message.
   if (bytes_per_rank * size_ <= largest_message_) {
@@ -116,6 +125,7 @@ void MpiCommunicator::all_gather(void* data, int64_t bytes_per_rank) {
 
 void MpiCommunicator::all_gather_variable(const void* mine, const int64_t* bytes_per_rank,
                                           void* out) {
+  const Activity::Collective collective(activity_, "all-gather");
   const auto ranks = static_cast<size_t>(size_);
   std::vector<int64_t> starts(ranks + 1, 0);
   for (size_t r = 0; r < ranks; ++r) starts[r + 1] = starts[r] + bytes_per_rank[r];

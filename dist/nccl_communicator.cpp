@@ -1,6 +1,7 @@
 #include <cuda_runtime_api.h>
 #include <nccl.h>
 
+#include <chrono>
 #include <cstdint>
 #include <exception>
 #include <memory>
@@ -10,6 +11,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "dist/activity.h"
 #include "dist/communicator.h"
 #include "dist/world.h"
 #include "kernels/check.h"
@@ -91,12 +93,30 @@ class DeviceWord {
 class NcclHandle {
  public:
   NcclHandle(const Place& place, int size, const ncclUniqueId& id) : place_(place) {
-    require(ncclCommInitRank(&handle_, size, id, place.rank), "making an NCCL communicator");
+    // Not blocking: a peer that never comes must not hold this rank for ever.
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 0;
+    const char* operation = "making an NCCL communicator";
+    const auto start = std::chrono::steady_clock::now();
+    ncclResult_t status = ncclCommInitRankConfig(&handle_, size, id, place.rank, &config);
+    while (is_under_way(status, operation)) {
+      if (std::chrono::steady_clock::now() - start > kInitPatience) {
+        abort();
+        throw PeerError(place_.text(operation) + "not all ranks came within five minutes");
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      status = state(operation);
+    }
   }
   ~NcclHandle() {
     // A rank that unwinds must not wait for its peers.
     if (std::uncaught_exceptions() > 0) abort();
-    if (handle_ != nullptr) ncclCommDestroy(handle_);
+    if (handle_ == nullptr) return;
+    if (finalized()) {
+      ncclCommDestroy(handle_);
+    } else {
+      abort();
+    }
   }
   NcclHandle(const NcclHandle&) = delete;
   NcclHandle& operator=(const NcclHandle&) = delete;
@@ -112,13 +132,19 @@ class NcclHandle {
     abort();
     throw PeerError(place_.text(operation) + reason);
   }
+  // Until NCCL has taken the operation to its stream; the first ones connect the ranks, which takes
+  // all of them. The watchdog ends a wait for a lost one.
+  void wait_until_started(ncclResult_t status, const char* operation) {
+    while (is_under_way(status, operation)) {
+      std::this_thread::yield();
+      status = state(operation);
+    }
+  }
   // Waits for the stream and, so that a lost peer ends the wait, for NCCL's own errors.
   void wait_for(const Stream& stream, const char* operation) {
     cudaError_t status = cudaStreamQuery(stream.handle());
     while (status == cudaErrorNotReady) {
-      ncclResult_t state = ncclSuccess;
-      require(ncclCommGetAsyncError(get(operation), &state), operation);
-      require(state, operation);
+      is_under_way(state(operation), operation);
       std::this_thread::yield();
       status = cudaStreamQuery(stream.handle());
     }
@@ -131,6 +157,30 @@ class NcclHandle {
     if (handle_ != nullptr) ncclCommAbort(handle_);
     handle_ = nullptr;
   }
+
+  ncclResult_t state(const char* operation) {
+    ncclResult_t found = ncclSuccess;
+    require(ncclCommGetAsyncError(get(operation), &found), operation);
+    return found;
+  }
+  // Throws unless it is that or a success.
+  bool is_under_way(ncclResult_t status, const char* operation) {
+    if (status != ncclInProgress) require(status, operation);
+    return status == ncclInProgress;
+  }
+  bool finalized() {
+    const auto start = std::chrono::steady_clock::now();
+    ncclResult_t status = ncclCommFinalize(handle_);
+    while (status == ncclInProgress &&
+           std::chrono::steady_clock::now() - start < kFinalizePatience) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      if (ncclCommGetAsyncError(handle_, &status) != ncclSuccess) return false;
+    }
+    return status == ncclSuccess;
+  }
+
+  static constexpr std::chrono::minutes kInitPatience{5};
+  static constexpr std::chrono::seconds kFinalizePatience{10};
 
   const Place& place_;
   ncclComm_t handle_ = nullptr;
@@ -152,14 +202,19 @@ ncclDataType_t nccl_type(DType dtype) {
   }
 }
 
+bool is_accepted(ncclResult_t status) {
+  return status == ncclSuccess || status == ncclInProgress;
+}
+
 class NcclCommunicator final : public Communicator {
  public:
-  NcclCommunicator(Place place, int size, const ncclUniqueId& id)
+  NcclCommunicator(Place place, const World& world, const ncclUniqueId& id)
       : place_(std::move(place)),
-        size_(size),
+        size_(world.size()),
+        activity_(&world.activity()),
         stream_(place_),
         word_(place_),
-        handle_(place_, size, id) {}
+        handle_(place_, size_, id) {}
 
   int rank() const override { return place_.rank; }
   int size() const override { return size_; }
@@ -204,14 +259,14 @@ class NcclCommunicator final : public Communicator {
       ncclResult_t status = ncclGroupStart();
       for (int root = 0; root < size_; ++root) {
         const int64_t bytes = bytes_per_rank[root];
-        if (bytes > 0 && status == ncclSuccess) {
+        if (bytes > 0 && is_accepted(status)) {
           status = ncclBroadcast(root == rank() ? mine : at, at, static_cast<size_t>(bytes),
                                  ncclUint8, root, comm, stream);
         }
         at += bytes;
       }
       const ncclResult_t end = ncclGroupEnd();
-      return status == ncclSuccess ? end : status;
+      return is_accepted(status) ? end : status;
     });
   }
 
@@ -219,12 +274,14 @@ class NcclCommunicator final : public Communicator {
   template <typename Start>
   void run(const char* operation, Start start) {
     const CurrentGpu current(place_);
-    handle_.require(start(handle_.get(operation), stream_.handle()), operation);
+    const Activity::Collective collective(activity_, operation);
+    handle_.wait_until_started(start(handle_.get(operation), stream_.handle()), operation);
     handle_.wait_for(stream_, operation);
   }
 
   Place place_;
   int size_;
+  Activity* activity_;
   Stream stream_;
   DeviceWord word_;
   NcclHandle handle_;
@@ -245,7 +302,15 @@ std::unique_ptr<Communicator> make_nccl_communicator(const World& world) {
     throw PeerError(place.text("inviting to an NCCL communicator") +
                     ncclGetErrorString(invitation.status));
   }
-  return std::make_unique<NcclCommunicator>(std::move(place), world.size(), invitation.id);
+  return std::make_unique<NcclCommunicator>(std::move(place), world, invitation.id);
+}
+
+std::string nccl_version() {
+  int nccl = 0;
+  int driver = 0;
+  ncclGetVersion(&nccl);
+  cudaDriverGetVersion(&driver);  // 0 without a driver
+  return concat("NCCL ", nccl, ", driver ", driver);
 }
 
 }  // namespace halftone

@@ -10,4 +10,8 @@ std::unique_ptr<Communicator> make_nccl_communicator(const World&) {
       "is installed, or run with --device cpu");
 }
 
+std::string nccl_version() {
+  return "none";
+}
+
 }  // namespace halftone

@@ -4,12 +4,16 @@
 #include <unistd.h>
 
 #include <array>
+#include <csignal>
 #include <cstdlib>
+#include <exception>
 #include <string>
+#include <thread>
 
 #include "core/error.h"
 #include "core/log.h"
 #include "dist/mpi_error.h"
+#include "dist/watchdog.h"
 
 namespace halftone {
 namespace {
@@ -67,8 +71,10 @@ int number_hosts(const std::vector<int>& leaders, std::vector<int>& node_of) {
 
 World::World(int* argc, char*** argv) : node_of_(1, 0), host_(host_name()) {
   if (!has_launcher()) return;
+  // Open MPI writes to sockets whose other end may be gone: that is an error to report.
+  std::signal(SIGPIPE, SIG_IGN);
   int provided = MPI_THREAD_SINGLE;
-  require_mpi(MPI_Init_thread(argc, argv, MPI_THREAD_SERIALIZED, &provided), "starting MPI", rank_,
+  require_mpi(MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided), "starting MPI", rank_,
               host_);
   MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
   MPI_Comm_size(MPI_COMM_WORLD, &size_);
@@ -77,6 +83,7 @@ World::World(int* argc, char*** argv) : node_of_(1, 0), host_(host_name()) {
         concat("this MPI lets only its first thread communicate (rank ", rank_, ", host ", host_,
                "): halftone needs one built with thread support (MPI_THREAD_SERIALIZED)"));
   }
+  threads_talk_ = provided >= MPI_THREAD_MULTIPLE;
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
 
   const LocalRanks local(rank_, host_);
@@ -95,6 +102,8 @@ World::World(int* argc, char*** argv) : node_of_(1, 0), host_(host_name()) {
 }
 
 World::~World() {
+  if (watchdog_ && std::uncaught_exceptions() == 0) watchdog_->finish();
+  watchdog_.reset();
   int started = 0;
   int finished = 0;
   MPI_Initialized(&started);
@@ -102,8 +111,27 @@ World::~World() {
   if (started != 0 && finished == 0) MPI_Finalize();
 }
 
+void World::start_watchdog(std::chrono::milliseconds limit) const {
+  if (size_ == 1) return;
+  if (!threads_talk_ && rank_ == 0) {
+    log_warn("this MPI does not let threads talk side by side (MPI_THREAD_MULTIPLE): the watchdog ",
+             "sees only lost processes of the same host");
+  }
+  watchdog_ = std::make_unique<Watchdog>(*this, WatchdogOptions{limit, threads_talk_});
+}
+
 void World::abort(int exit_code) const {
-  if (size_ > 1) MPI_Abort(MPI_COMM_WORLD, exit_code);
+  if (size_ == 1) return;
+  if (watchdog_) watchdog_->announce_failure(exit_code);
+  end_all(exit_code);
+}
+
+// MPI_Abort may wait for a daemon that is gone.
+void World::end_all(int exit_code) const {
+  constexpr std::chrono::seconds kPatience{3};
+  std::thread([exit_code] { MPI_Abort(MPI_COMM_WORLD, exit_code); }).detach();
+  std::this_thread::sleep_for(kPatience);
+  std::_Exit(exit_code);
 }
 
 }  // namespace halftone

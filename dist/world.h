@@ -1,16 +1,23 @@
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "dist/activity.h"
+
 namespace halftone {
+
+class Watchdog;
 
 // The processes of a run: MPI's start and end, and who sits where. One per process, made in main.
 class World {
  public:
-  // Starts MPI (threads: one of them at a time talks). Without a launcher this is a world of one.
+  // Starts MPI; threads talk side by side where it can do that, else one at a time. Without a
+  // launcher this is a world of one.
   World(int* argc, char*** argv);
+  // Waits for the other ranks, unless it unwinds.
   ~World();
   World(const World&) = delete;
   World& operator=(const World&) = delete;
@@ -26,8 +33,18 @@ class World {
   const std::vector<int>& node_of() const { return node_of_; }
   const std::string& host() const { return host_; }
 
-  // Ends all ranks at once with this exit code; returns only in a world of one.
+  // What this process is doing, for the other ranks' watchdogs. Belongs to the process and may be
+  // told by any thread.
+  Activity& activity() const { return *activity_; }
+  // From now on a rank that was silent for `limit` ends the run with exit code 5 (watchdog.h).
+  // Collective; does nothing in a world of one.
+  void start_watchdog(std::chrono::milliseconds limit) const;
+
+  // Ends all ranks with this exit code within seconds, whatever they hang in; returns only in a
+  // world of one.
   void abort(int exit_code) const;
+  // The same without a word to the other ranks' watchdogs; never returns.
+  [[noreturn]] void end_all(int exit_code) const;
 
  private:
   int rank_ = 0;
@@ -37,6 +54,9 @@ class World {
   int nodes_ = 1;
   std::vector<int> node_of_;
   std::string host_;
+  bool threads_talk_ = false;  // MPI_THREAD_MULTIPLE
+  std::unique_ptr<Activity> activity_ = std::make_unique<Activity>();
+  mutable std::unique_ptr<Watchdog> watchdog_;
 };
 
 }  // namespace halftone

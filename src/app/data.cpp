@@ -80,6 +80,8 @@ void add_calibration_options(Options& options) {
                  "let every token feed this share of a layer's experts, 1: all; 0: its own");
   options.integer("expert-min-tokens", 1, 0, INT64_MAX,
                   "an expert with fewer tokens falls back to its peers");
+  options.choice("calibrate-on", {"source", "compressed"}, "source",
+                 "the weights on which statistics are taken; compressed: as they are served");
 }
 
 DataRequest data_request(const Options& options, const std::string& name) {

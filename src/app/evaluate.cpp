@@ -55,63 +55,101 @@ std::optional<Recipe> read_recipe(const Options& options) {
   return recipe;
 }
 
-std::unique_ptr<WeightSource> calibrated_source(const Options& options, const SourceLayout& source,
-                                                Model& model, const Recipe& recipe, DType compute,
-                                                const RunSetup& setup) {
-  const TargetPlan plan = plan_target(model, recipe);
-  const LoadedData data =
-      load_data(options, data_request(options, "calib"), source.checkpoint(), model);
-  const SolveContext context{source.dtype(), compute, numerics(options), setup.cluster(),
-                             options.get_integer("expert-min-tokens")};
-  CalibrationOptions calibration;
-  calibration.compute_dtype = compute;
-  calibration.count_padding = options.get_flag("count-padding");
-  calibration.observed_experts = options.get_number("moe-calib-experts-ratio");
-  calibration.stage_limit = stage_limit(options, setup.cluster().world);
-  return make_fake_quant_source(
-      source, model, plan, calibrate_model(source, model, plan, data.batches, calibration, context),
-      context);
-}
-
 // A model to evaluate and where its weights come from.
 struct Evaluated {
   Checkpoint checkpoint;
   std::unique_ptr<Model> model;
-  std::optional<SourceLayout> layout;  // of an original
-  std::unique_ptr<WeightSource> source;
   DType compute = DType::kBF16;
+  int64_t limit = 0;                   // plan_loads
+  std::optional<SourceLayout> layout;  // of an original
+  Residency residency = Residency::kStream;
+  std::unique_ptr<HeldWeights> held;  // null with stream
+  std::unique_ptr<WeightSource> source;
 
   Evaluated(const Options& options, const std::optional<Recipe>& recipe, const RunSetup& setup)
       : checkpoint(options.required("model")),
         model(make_model(checkpoint, options.get("family"))),
-        compute(compute_dtype(options, model_dtype(checkpoint))) {
-    if (is_quantized(checkpoint)) {
-      if (recipe) {
-        throw UsageError(concat("'", checkpoint.directory().string(),
-                                "' is quantized already: leave out --format"));
-      }
+        compute(compute_dtype(options, model_dtype(checkpoint))),
+        limit(stage_limit(options, setup.cluster().world)) {
+    require_same_model(checkpoint, setup.cluster());
+    const bool exported = is_quantized(checkpoint);
+    if (exported && recipe) {
+      throw UsageError(concat("'", checkpoint.directory().string(),
+                              "' is quantized already: leave out --format"));
+    }
+    if (!recipe) refuse_compressed(options, exported);
+    if (exported) {
       source = make_exported_source(checkpoint, *model);
-      return;
+    } else {
+      layout.emplace(checkpoint, *model);
+      if (!recipe) source = make_original_source(*layout);
     }
-    layout.emplace(checkpoint, *model);
-    if (!recipe) {
-      source = make_original_source(*layout);
-      return;
+    const std::vector<LoadStep> steps =
+        plan_loads(source ? source->tensors() : layout->stages(), limit);
+    residency = settle_residency(options, steps, recipe ? 2 : 1, setup);
+    if (residency != Residency::kStream) {
+      held = std::make_unique<HeldWeights>(residency == Residency::kResident);
     }
-    check_rules(options, *model, *recipe, setup.speaks());
-    source = calibrated_source(options, *layout, *model, *recipe, compute, setup);
+    if (recipe) calibrate(options, *recipe, steps, setup);
+  }
+
+ private:
+  static void refuse_compressed(const Options& options, bool exported) {
+    if (wanted_residency(options) != Residency::kCompressed) return;
+    throw UsageError(concat(
+        "--residency compressed holds weights that this run quantizes, ",
+        exported ? "but an exported checkpoint's are quantized already: use --residency resident"
+                 : "but there is nothing to quantize: give --format, or use --residency resident"));
+  }
+
+  void calibrate(const Options& options, const Recipe& recipe, const std::vector<LoadStep>& steps,
+                 const RunSetup& setup) {
+    check_rules(options, *model, recipe, setup.speaks());
+    const TargetPlan plan = plan_target(*model, recipe);
+    const bool on_compressed = calibrates_on_compressed(options);
+    if (residency == Residency::kCompressed) {
+      check_compressible({&plan}, *model, steps, on_compressed);
+    }
+    const LoadedData data = load_data(options, data_request(options, "calib"), checkpoint, *model);
+    const SolveContext context{layout->dtype(), compute, numerics(options), setup.cluster(),
+                               options.get_integer("expert-min-tokens")};
+    CalibrationOptions calibration;
+    calibration.compute_dtype = compute;
+    calibration.count_padding = options.get_flag("count-padding");
+    calibration.observed_experts = options.get_number("moe-calib-experts-ratio");
+    calibration.stage_limit = limit;
+    std::unique_ptr<Compressor> compressor;
+    if (residency == Residency::kCompressed) {
+      compressor = std::make_unique<Compressor>(*model, plan, context, *held);
+    } else {
+      calibration.held = held.get();
+    }
+    if (on_compressed) observe_compressed(*compressor, calibration);
+    std::vector<StageSolution> solutions = calibrate_model(*layout, *model, plan, data.batches,
+                                                           calibration, context, compressor.get());
+    source = make_fake_quant_source(*layout, *model, plan, std::move(solutions), context,
+                                    std::move(compressor));
   }
 };
 
+// What a run says of the weights that it held. Collective.
+Json residency_json(const Evaluated& evaluated, const Cluster& cluster) {
+  int64_t bytes = evaluated.held ? evaluated.held->bytes() : 0;
+  cluster.control.all_reduce(&bytes, 1, DType::kI64, ReduceOp::kMax);
+  return {{"residency", name_of(evaluated.residency)}, {"weights_held_bytes", bytes}};
+}
+
 void run_logits(const Options& options, const RunSetup& setup, Evaluated& evaluated) {
-  const LogitsOptions logits{evaluated.compute, options.get_flag("hidden"),
-                             stage_limit(options, setup.cluster().world)};
+  const LogitsOptions logits{evaluated.compute, options.get_flag("hidden"), evaluated.limit,
+                             evaluated.held.get()};
   const std::string& output = options.required("output");
   evaluate_logits(evaluated.checkpoint, *evaluated.model, *evaluated.source,
                   options.required("input"), output, logits, setup.cluster());
+  Json result = residency_json(evaluated, setup.cluster());
   if (!setup.speaks()) return;
   if (options.get_flag("json")) {
-    print_json({{"tasks", {{"logits", {{"output", output}}}}}});
+    result["tasks"]["logits"] = {{"output", output}};
+    print_json(result);
   } else {
     std::printf("%s\n", output.c_str());
   }
@@ -120,16 +158,17 @@ void run_logits(const Options& options, const RunSetup& setup, Evaluated& evalua
 void run_perplexity(const Options& options, const RunSetup& setup, Evaluated& evaluated) {
   const LoadedData data =
       load_data(options, data_request(options, "data"), evaluated.checkpoint, *evaluated.model);
-  const PerplexityOptions perplexity{evaluated.compute, stage_limit(options, setup.cluster().world),
-                                     true};
+  const PerplexityOptions perplexity{evaluated.compute, evaluated.limit, true,
+                                     evaluated.held.get()};
   const Perplexity result =
       evaluate_perplexity(evaluated.checkpoint, *evaluated.model, *evaluated.source, data.batches,
                           perplexity, setup.cluster());
+  Json json = residency_json(evaluated, setup.cluster());
   if (!setup.speaks()) return;
   if (options.get_flag("json")) {
-    print_json({{"tasks",
-                 {{"perplexity",
-                   {{"value", result.value}, {"nll", result.nll}, {"tokens", result.tokens}}}}}});
+    json["tasks"]["perplexity"] = {
+        {"value", result.value}, {"nll", result.nll}, {"tokens", result.tokens}};
+    print_json(json);
   } else {
     std::printf("perplexity %.6f (nll %.8f over %lld tokens)\n", result.value, result.nll,
                 static_cast<long long>(result.tokens));
@@ -148,6 +187,9 @@ void run(const Options& options, const World* world) {
     options.required("output");
   }
   const std::optional<Recipe> recipe = read_recipe(options);
+  if (calibrates_on_compressed(options) && !recipe) {
+    throw UsageError("--calibrate-on needs --format or --recipe");
+  }
   const RunSetup setup(options, *world);
   Evaluated evaluated(options, recipe, setup);
   if (task == "logits") {

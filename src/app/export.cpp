@@ -6,6 +6,7 @@
 #include "app/run_setup.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "dist/preflight.h"
 #include "engine/quantize.h"
 #include "io/statistics_store.h"
 #include "model/family.h"
@@ -60,6 +61,7 @@ void run(const Options& options, const World* world) {
   const RunSetup setup(options, *world);
   const StatisticsStore store = StatisticsStore::open(path);
   const Checkpoint checkpoint(model_dir);
+  require_same_model(checkpoint, setup.cluster());
   if (store.text("model_fingerprint") != checkpoint.fingerprint()) {
     throw UsageError(
         concat("'", path, "' was calibrated on another model than '", model_dir.string(), "'"));
@@ -76,11 +78,15 @@ void run(const Options& options, const World* world) {
   for (const Recipe& recipe : recipes) check_rules(options, *model, recipe, setup.speaks());
   check_output(out, model_dir, options.get_flag("overwrite"));
   const std::vector<Target> targets = make_targets(options, source, *model, recipes, out);
-  make_parent(out, setup.speaks(), setup.cluster().control);
+  Communicator& ranks = setup.cluster().control;
+  make_parent(out, setup.speaks(), ranks);
+  check_shared_folder(out.parent_path(), seat_of(*world, ranks), ranks, "--out");
   QuantizeOptions quantize_options = quantize_options_of(options, out, *world);
   quantize_options.compute_dtype = stored_dtype(store, path);
   quantize_options.from_store = &store;
   quantize_options.expert_floor = stored_floor(store, path);
+  set_residency(options, source, *model, targets, /*calibrate_on_compressed=*/false, setup,
+                quantize_options);
   const QuantizeResult result =
       quantize(source, *model, targets, {}, nullptr, quantize_options, setup.cluster());
   if (setup.speaks()) print_result(options, result);

@@ -11,6 +11,7 @@
 #include "app/commands.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "core/stop_signal.h"
 #include "core/text_distance.h"
 
 namespace {
@@ -51,9 +52,12 @@ void let_rank_0_speak_first(const World* world) {
 
 int fail(Error error, const World* world) {
   if (world != nullptr && world->size() > 1) error.set_rank(world->rank());
+  restore_stop_signals();  // there is nothing to save
   let_rank_0_speak_first(world);
   log_error(error.what());
   const int code = static_cast<int>(error.code());
+  // A failed call says what broke; a moment later the watchdog says who is missing.
+  if (error.code() == ExitCode::kPeer) std::this_thread::sleep_for(std::chrono::seconds(1));
   if (world != nullptr) world->abort(code);
   return code;
 }

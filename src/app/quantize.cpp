@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/stop_signal.h"
+#include "dist/preflight.h"
 #include "engine/run_journal.h"
 #include "engine/summary.h"
 
@@ -69,12 +70,14 @@ JournalOptions journal_options(const Options& options, const fs::path& out,
                       {"target", options.get("target")},
                       {"max-shard-size", run.max_shard_bytes},
                       {"count-padding", run.count_padding},
+                      {"calibrate-on", options.get("calibrate-on")},
                       {"moe-calib-experts-ratio", run.observed_experts},
                       {"expert-min-tokens", run.expert_floor},
                       {"seed", options.get_integer("seed")}};
   journal.texts = {{"model_fingerprint", model},
                    {"data_fingerprint", data},
                    {"recipes", list.dump()},
+                   {"calibrated_on", options.get("calibrate-on")},
                    {"compute_dtype", name_of(run.compute_dtype)},
                    {"expert_min_tokens", std::to_string(run.expert_floor)}};
   journal.resume = options.get("resume") == "auto";
@@ -111,6 +114,7 @@ void warn_of_extra(const Model& model, const std::vector<std::string>& extra) {
 
 void run(const Options& options, const World* world) {
   const std::vector<Recipe> recipes = read_recipes(options);
+  const bool on_compressed = calibrates_on_compressed(options);
   const fs::path model_dir = options.required("model");
   const fs::path out = without_trailing_slash(options.required("out"));
   install_stop_signals();
@@ -118,6 +122,7 @@ void run(const Options& options, const World* world) {
   const bool speaks = setup.speaks();
 
   const Checkpoint checkpoint(model_dir);
+  require_same_model(checkpoint, setup.cluster());
   const std::unique_ptr<Model> model = open_model(options, checkpoint);
   const SourceLayout source(checkpoint, *model);
   for (const Recipe& recipe : recipes) check_rules(options, *model, recipe, speaks);
@@ -128,6 +133,9 @@ void run(const Options& options, const World* world) {
   if (speaks) {
     warn_of_extra(*model, targets.front().hf.accounting.extra);
   }
+
+  QuantizeOptions quantize_options = quantize_options_of(options, out, *world);
+  set_residency(options, source, *model, targets, on_compressed, setup, quantize_options);
 
   std::vector<Batch> batches;
   std::string data = "none";
@@ -143,7 +151,6 @@ void run(const Options& options, const World* world) {
     log_info("no format asks for activations: the calibration data is not read");
   }
 
-  QuantizeOptions quantize_options = quantize_options_of(options, out, *world);
   quantize_options.compute_dtype = compute_dtype(options, model_dtype(checkpoint));
   quantize_options.count_padding = options.get_flag("count-padding");
   quantize_options.observed_experts = options.get_number("moe-calib-experts-ratio");
@@ -159,6 +166,8 @@ void run(const Options& options, const World* world) {
   } else {
     check_output(out, model_dir, options.get_flag("overwrite"));
     make_parent(out, speaks, cluster.control);
+    check_shared_folder(out.parent_path(), seat_of(*world, cluster.control), cluster.control,
+                        "--out");
     result = quantize(source, *model, targets, batches, &journal, quantize_options, cluster);
   }
   if (speaks) print_result(options, *result);

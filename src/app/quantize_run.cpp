@@ -2,7 +2,6 @@
 
 #include <cstdio>
 
-#include "app/run_setup.h"
 #include "calibrate/quantizer_names.h"
 #include "core/error.h"
 #include "core/log.h"
@@ -146,6 +145,18 @@ QuantizeOptions quantize_options_of(const Options& options, const fs::path& out,
   quantize_options.resolved = options.resolved();
   quantize_options.stage_limit = stage_limit(options, world);
   return quantize_options;
+}
+
+void set_residency(const Options& options, const SourceLayout& source, const Model& model,
+                   const std::vector<Target>& targets, bool calibrate_on_compressed,
+                   const RunSetup& setup, QuantizeOptions& quantize_options) {
+  const std::vector<LoadStep> steps = plan_loads(source.stages(), quantize_options.stage_limit);
+  quantize_options.residency = settle_residency(options, steps, /*passes=*/1, setup);
+  quantize_options.calibrate_on_compressed = calibrate_on_compressed;
+  if (quantize_options.residency != Residency::kCompressed) return;
+  std::vector<const TargetPlan*> plans;
+  for (const Target& target : targets) plans.push_back(&target.plan);
+  check_compressible(plans, model, steps, calibrate_on_compressed);
 }
 
 void print_result(const Options& options, const QuantizeResult& result) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "app/options.h"
+#include "app/run_setup.h"
 #include "engine/quantize.h"
 
 namespace halftone {
@@ -38,6 +39,10 @@ std::vector<Target> make_targets(const Options& options, const SourceLayout& sou
 // Everything but the compute dtype and what is said of padding.
 QuantizeOptions quantize_options_of(const Options& options, const fs::path& out,
                                     const World& world);
+// What is held of the weights; refuses what cannot be. Collective.
+void set_residency(const Options& options, const SourceLayout& source, const Model& model,
+                   const std::vector<Target>& targets, bool calibrate_on_compressed,
+                   const RunSetup& setup, QuantizeOptions& quantize_options);
 // The table, or with --json the object.
 void print_result(const Options& options, const QuantizeResult& result);
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -8,15 +9,18 @@
 #include "dist/communicator.h"
 #include "dist/world.h"
 #include "engine/cluster.h"
+#include "engine/residency.h"
+#include "io/checkpoint.h"
 
 namespace halftone {
 
 // Options that the distributed commands share, and what they mean.
 
-// --threads, --device, --dtype, --numerics, --residency, --seed, --json
+// --threads, --device, --dtype, --numerics, --residency, --low-memory, --seed, --watchdog-seconds,
+// --check-collectives, --json
 void add_run_options(Options& options);
 // Communicators, threads and the device of this process, for the length of a run. Checks that all
-// ranks were given the same options.
+// ranks are the same program with the same options, and starts the watchdog.
 class RunSetup {
  public:
   RunSetup(const Options& options, const World& world);
@@ -32,10 +36,20 @@ class RunSetup {
   std::unique_ptr<Cluster> cluster_;
 };
 
+// UsageError unless all ranks see the same model in `checkpoint`'s folder.
+void require_same_model(const Checkpoint& checkpoint, const Cluster& cluster);
+
 // --family: read a model of another architecture as one of a known family.
 void add_family_option(Options& options);
 // --max-stage-bytes; auto: what leaves memory for two stages and their decoded weights.
 int64_t stage_limit(const Options& options, const World& world);
+// --residency and --low-memory; nullopt: auto.
+std::optional<Residency> wanted_residency(const Options& options);
+// --calibrate-on, which needs the weights compressed.
+bool calibrates_on_compressed(const Options& options);
+// The residency of a run that loads these steps so many times. Collective.
+Residency settle_residency(const Options& options, const std::vector<LoadStep>& steps, int passes,
+                           const RunSetup& setup);
 // --dtype: the checkpoint's own with auto.
 DType compute_dtype(const Options& options, DType of_checkpoint);
 Numerics numerics(const Options& options);

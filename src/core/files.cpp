@@ -144,7 +144,13 @@ void write_text_file(const fs::path& path, std::string_view text) {
   file.write_at(0, text.data(), static_cast<int64_t>(text.size()));
   file.sync();
   file.close();
-  if (::rename(temporary.c_str(), path.c_str()) != 0) fail_writing(path, "rename to", errno);
+  rename_path(temporary, path);
+}
+
+void rename_path(const fs::path& from, const fs::path& to) {
+  if (::rename(from.c_str(), to.c_str()) == 0) return;
+  throw ResourceError(
+      concat("cannot rename '", from.string(), "' to '", to.string(), "': ", errno_text(errno)));
 }
 
 void copy_file_synced(const fs::path& from, const fs::path& to) {

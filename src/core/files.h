@@ -47,6 +47,8 @@ std::string read_text_file(const fs::path& path, int64_t limit = int64_t{1} << 3
 void write_text_file(const fs::path& path, std::string_view text);
 // Byte for byte, with fsync.
 void copy_file_synced(const fs::path& from, const fs::path& to);
+// Within one file system; an existing file of the new name is replaced in one step.
+void rename_path(const fs::path& from, const fs::path& to);
 // Makes renames and new names in the folder durable.
 void sync_directory(const fs::path& directory);
 int64_t free_bytes(const fs::path& existing);

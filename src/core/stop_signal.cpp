@@ -13,6 +13,8 @@ namespace {
 std::atomic<bool> requested = false;
 static_assert(std::atomic<bool>::is_always_lock_free, "a handler may not take a lock");
 
+constexpr std::initializer_list<int> kSignals = {SIGTERM, SIGUSR1, SIGINT};
+
 extern "C" void note_stop(int /*signal*/) {
   requested.store(true);
 }
@@ -20,7 +22,7 @@ extern "C" void note_stop(int /*signal*/) {
 }  // namespace
 
 void install_stop_signals() {
-  for (const int signal : {SIGTERM, SIGUSR1, SIGINT}) {
+  for (const int signal : kSignals) {
     struct sigaction action {};
     action.sa_handler = note_stop;
     sigemptyset(&action.sa_mask);
@@ -28,6 +30,10 @@ void install_stop_signals() {
     action.sa_flags = SA_RESTART | (signal == SIGINT ? static_cast<int>(SA_RESETHAND) : 0);
     check(sigaction(signal, &action, nullptr) == 0, "a handler can be set for this signal");
   }
+}
+
+void restore_stop_signals() {
+  for (const int signal : kSignals) std::signal(signal, SIG_DFL);
 }
 
 bool stop_requested() {

@@ -7,6 +7,9 @@ namespace halftone {
 // commands that look at stop_requested().
 void install_stop_signals();
 
+// Back to what the system does with them: they end the process.
+void restore_stop_signals();
+
 // Whether one of the signals came to this process. Other ranks may have seen none.
 bool stop_requested();
 

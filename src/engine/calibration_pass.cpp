@@ -53,7 +53,8 @@ class Calibration {
         total_batches_(static_cast<int64_t>(batches.size())),
         pass_(model, batches, {dtype_, options.count_padding, options.observed_experts}, cluster),
         plan_(options.resume ? options.resume(computed_, pass_.mine()) : ResumePlan()),
-        loader_(source.checkpoint(), steps_of(source, plan_, options.stage_limit), cluster) {
+        loader_(source.checkpoint(), steps_of(source, plan_, options.stage_limit), cluster,
+                options.held) {
     if (computed_ > 0) model.prepare(longest(batches), dtype_, cluster.device);
   }
 
@@ -65,6 +66,7 @@ class Calibration {
       const std::string& name = model_.stages()[s].name;
       if (s == plan_.restored_at) pass_.restore(std::move(plan_.states));
       if (plan_.action(s) == StageAction::kSkip) continue;
+      cluster_.world.activity().begin_stage("calibrate " + name);
       try {
         if (plan_.action(s) == StageAction::kReplay) {
           replay_stage(s);
@@ -96,15 +98,25 @@ class Calibration {
     return computed_ == 0 ? "" : concat(", ", pass_.mine().size(), " batches a rank");
   }
 
+  // What statistics are taken on and the next stage's inputs come from.
+  StageWeights weights_for(const LoadStep& step, const LoadedStage& loaded,
+                           const std::map<std::string, float>& tensor_amax) const {
+    if (!options_.observed_weights) return weights_of(loaded, dtype_);
+    return options_.observed_weights(step, loaded, tensor_amax);
+  }
+
   // A stage that an interrupted run has finished: what follows needs its outputs.
   void replay_stage(size_t s) {
     while (true) {
       auto start = Clock::now();
-      const StagePart part = loader_.step().part;
+      const LoadStep step = loader_.step();
+      const StagePart part = step.part;
       const LoadedStage loaded = loader_.next();
+      std::map<std::string, float> amax;
+      if (options_.observed_weights) amax = amax_of_stage(loaded, source_.checkpoint(), cluster_);
       times_.load_seconds += seconds_since(start);
       start = Clock::now();
-      pass_.forward(s, part, weights_of(loaded, dtype_), [](int64_t /*batch*/) {
+      pass_.forward(s, part, weights_for(step, loaded, amax), [](int64_t /*batch*/) {
         return std::unique_ptr<LinearRunner>(std::make_unique<PlainRunner>());
       });
       times_.forward_seconds += seconds_since(start);
@@ -123,9 +135,10 @@ class Calibration {
     times_.forward_seconds += seconds_since(start);
 
     start = Clock::now();
+    cluster_.world.activity().begin_step("solve and pack");
     const bool captured = s < computed_ && options_.observe[s].capture;
-    const std::optional<ServedStage> served =
-        consume({s, loaded, seen.amax, seen.statistics, captured ? &seen.inputs : nullptr});
+    const std::optional<ServedStage> served = consume(
+        {s, loaded, seen.amax, seen.statistics, captured ? &seen.inputs : nullptr, seen.steps});
     times_.consume_seconds += seconds_since(start);
     if (again) serve(s, inputs, seen.steps, served);
     if (options_.finished) options_.finished(s, pass_, computed_);
@@ -135,6 +148,7 @@ class Calibration {
   void serve(size_t s, const std::vector<States>& inputs, const std::vector<LoadStep>& steps,
              const std::optional<ServedStage>& served) {
     const auto start = Clock::now();
+    cluster_.world.activity().begin_step("second forward");
     check(served.has_value(), "propagate: quantized needs the quantized stage");
     pass_.restore(inputs);
     for (const LoadStep& step : steps) {
@@ -150,13 +164,15 @@ class Calibration {
   LoadedStage load_and_observe(size_t s, Seen& seen) {
     while (true) {
       auto start = Clock::now();
+      cluster_.world.activity().begin_step("load");
       seen.steps.push_back(loader_.step());
       const StagePart part = seen.steps.back().part;
       LoadedStage loaded = loader_.next();
       seen.amax.merge(amax_of_stage(loaded, source_.checkpoint(), cluster_));
       times_.load_seconds += seconds_since(start);
       start = Clock::now();
-      if (s < computed_) observe(s, part, loaded, seen);
+      cluster_.world.activity().begin_step("forward");
+      if (s < computed_) observe(seen.steps.back(), loaded, seen);
       times_.forward_seconds += seconds_since(start);
       if (part.whole()) return loaded;
       if (part.last) break;
@@ -164,14 +180,15 @@ class Calibration {
     return {source_.stages()[s], source_.checkpoint(), cluster_.device, cluster_.pool};
   }
 
-  void observe(size_t s, const StagePart& part, const LoadedStage& loaded, Seen& seen) {
+  void observe(const LoadStep& step, const LoadedStage& loaded, Seen& seen) {
+    const size_t s = step.stage;
     const StageSpec& stage = model_.stages()[s];
     ObserveOptions options = options_.observe[s];
     options.count_padding = options_.count_padding;
-    const StageWeights weights = weights_of(loaded, dtype_);
+    const StageWeights weights = weights_for(step, loaded, seen.amax);
     size_t position = 0;
     pass_.forward(
-        s, part, weights,
+        s, step.part, weights,
         [&](int64_t batch) -> std::unique_ptr<LinearRunner> {
           return std::make_unique<Observer>(stage, pass_.context(batch), batch, options);
         },

@@ -24,6 +24,7 @@ struct CalibratedStage {
   const std::map<std::string, float>& tensor_amax;
   const StageStatistics& statistics;  // reduced
   const CapturedInputs* inputs;       // null unless they were asked for
+  std::vector<LoadStep> steps;        // in which the stage was loaded
 };
 
 // A stage as it will be served: what the next stages are calibrated on with
@@ -45,6 +46,13 @@ struct CalibrationOptions {
   std::vector<ObserveOptions> observe;
   // The next stage's inputs come from the stage that `consume` returns.
   bool propagate_quantized = false;
+  // What is left of the weights for later passes; null: nothing.
+  HeldWeights* held = nullptr;
+  // The weights on which a step's statistics are taken, given the amaxes of its tensors; null: the
+  // source's. Collective.
+  std::function<StageWeights(const LoadStep& step, const LoadedStage& loaded,
+                             const std::map<std::string, float>& tensor_amax)>
+      observed_weights = {};
   // What an interrupted run has left to do, given the batches of this rank; null: everything.
   // Called once, before a weight is read.
   std::function<ResumePlan(size_t computed, const std::vector<int64_t>& batches)> resume = {};

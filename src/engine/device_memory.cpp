@@ -13,4 +13,10 @@ int64_t peak_device_bytes(at::Device device) {
       .peak;
 }
 
+int64_t available_device_bytes(at::Device device) {
+  if (!device.is_cuda()) return 0;
+  const auto [free, total] = c10::getDeviceAllocator(device.type())->getMemoryInfo(device.index());
+  return static_cast<int64_t>(free);
+}
+
 }  // namespace halftone

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "engine/compressed_stage.h"
 #include "engine/stored_quantization.h"
 #include "engine/weight_source.h"
 #include "export/hf_layout.h"
@@ -161,11 +162,10 @@ class ExportedSource : public WeightSource {
                     ThreadPool& pool) {
     const LinearSite& linear = model_.stages()[stage].linears[index];
     const LinearFormat& format = formats_[stage][index];
-    PackedLinear packed;
+    const PackedLinear packed = stored_linear(loaded, linear, format, dtype_);
     for (const TensorSpec& spec : stored_tensors(format, linear.out, linear.in, dtype_)) {
-      packed[spec.name] = loaded.tensor(linear.name + "." + spec.name);
       if (spec.dtype == DType::kF32 && spec.name.find("_scale") != std::string::npos)
-        check_scales(spec.name, linear, packed[spec.name]);
+        check_scales(spec.name, linear, packed.at(spec.name));
     }
     const auto placed = [&](const char* name) {
       const auto found = packed.find(name);

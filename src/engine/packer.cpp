@@ -94,22 +94,36 @@ std::vector<StagePacker::Item> StagePacker::items_of(size_t stage_index,
   return items;
 }
 
-void StagePacker::pack(size_t stage_index, const LoadedStage& loaded,
-                       const StageSolution& solution) {
+bool StagePacker::is_in(const CompressedStep& compressed, const StageSpec& stage,
+                        const Item& item) {
+  switch (item.kind) {
+    case Item::Kind::kCopy:
+      return compressed.tensors.has(stage.tensors[item.index].name);
+    case Item::Kind::kLinear:
+      return compressed.tensors.has(stage.linears[item.index].name + ".weight");
+    case Item::Kind::kCacheScales:
+      return compressed.first;
+  }
+  return false;
+}
+
+void StagePacker::pack(size_t stage_index, const LoadedStage& loaded, const StageSolution& solution,
+                       const CompressedStep* compressed) {
   const StageSpec& stage = model_.stages()[stage_index];
   const StagePlan& plan = target_.plan.stages[stage_index];
   const std::vector<Item> items = items_of(stage_index, loaded);
   const std::vector<bool> mine = owned(items);
   for (size_t i = 0; i < items.size(); ++i) {
     if (!mine[i]) continue;
+    if (compressed != nullptr && !is_in(*compressed, stage, items[i])) continue;
     const size_t index = items[i].index;
     switch (items[i].kind) {
       case Item::Kind::kCopy:
-        write_copy(stage.tensors[index], loaded, solution);
+        write_copy(stage.tensors[index], loaded, solution, compressed);
         break;
       case Item::Kind::kLinear:
         write_linear(stage.linears[index], plan.linears[index], stage.experts, loaded,
-                     solution.linears[index]);
+                     solution.linears[index], compressed);
         break;
       case Item::Kind::kCacheScales:
         write_cache(stage.attentions[index].name, solution.caches[index]);
@@ -120,7 +134,12 @@ void StagePacker::pack(size_t stage_index, const LoadedStage& loaded,
 
 // A norm or a bias may have taken over a scale; it keeps the dtype that it has in the source.
 void StagePacker::write_copy(const TensorNeed& need, const LoadedStage& loaded,
-                             const StageSolution& solution) {
+                             const StageSolution& solution, const CompressedStep* compressed) {
+  if (compressed != nullptr) {
+    write_part(hf_part(need, loaded.stored(need.name).dtype),
+               compressed->tensors.tensor(need.name));
+    return;
+  }
   const at::Tensor source = loaded.tensor(need.name);
   const auto changed = solution.tensors.find(need.name);
   write_part(hf_part(need, loaded.stored(need.name).dtype),
@@ -151,10 +170,12 @@ void StagePacker::write_cache(const std::string& attention, const CacheSolution&
 
 void StagePacker::write_linear(const LinearSite& linear, const LinearFormat& format,
                                int64_t experts, const LoadedStage& loaded,
-                               const LinearSolution& solution) {
+                               const LinearSolution& solution, const CompressedStep* compressed) {
   const at::Tensor source_NK = loaded.tensor(linear.weight).to(scalar_type_of(model_dtype_));
   const at::Tensor w_NK = edited_weight(solution, source_NK);
-  const PackedLinear packed = pack_linear(format, solution, w_NK, numerics_, &cluster_.pool);
+  const PackedLinear packed = compressed != nullptr
+                                  ? stored_linear(compressed->tensors, linear, format, model_dtype_)
+                                  : pack_linear(format, solution, w_NK, numerics_, &cluster_.pool);
   for (const HfPart& part : hf_parts(linear, format, experts, model_dtype_)) {
     write_part(part, packed.at(part.suffix));
   }

@@ -7,7 +7,7 @@
 
 #include "calibrate/solution.h"
 #include "core/json.h"
-#include "engine/stage_loader.h"
+#include "engine/compressed_stage.h"
 #include "export/hf_names.h"
 #include "export/hf_writer.h"
 
@@ -32,7 +32,10 @@ class StagePacker {
   StagePacker(const Target& target, HfWriter& writer, const Model& model, DType model_dtype,
               Numerics numerics, const Cluster& cluster);
 
-  void pack(size_t stage, const LoadedStage& loaded, const StageSolution& solution);
+  // `compressed`: a step of the stage that is packed already, whose tensors alone are written;
+  // null: the whole stage is packed here.
+  void pack(size_t stage, const LoadedStage& loaded, const StageSolution& solution,
+            const CompressedStep* compressed = nullptr);
   // Tensors that belong to no stage, as they are.
   void copy_extra(const SourceLayout& source);
 
@@ -50,9 +53,12 @@ class StagePacker {
   };
   std::vector<Item> items_of(size_t stage, const LoadedStage& loaded) const;
   std::vector<bool> owned(const std::vector<Item>& items) const;
+  static bool is_in(const CompressedStep& compressed, const StageSpec& stage, const Item& item);
   void write_linear(const LinearSite& linear, const LinearFormat& format, int64_t experts,
-                    const LoadedStage& loaded, const LinearSolution& solution);
-  void write_copy(const TensorNeed& need, const LoadedStage& loaded, const StageSolution& solution);
+                    const LoadedStage& loaded, const LinearSolution& solution,
+                    const CompressedStep* compressed);
+  void write_copy(const TensorNeed& need, const LoadedStage& loaded, const StageSolution& solution,
+                  const CompressedStep* compressed);
   void write_part(const HfPart& part, const at::Tensor& tensor);
   void write_cache(const std::string& attention, const CacheSolution& cache);
   void write_tensor(const std::string& name, const at::Tensor& tensor);

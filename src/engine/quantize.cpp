@@ -152,10 +152,9 @@ class QuantizeJob {
         options_(options),
         cluster_(cluster),
         queue_(write_queue_bytes(source)),
-        solver_(model, targets,
-                {source.dtype(), options.compute_dtype, options.numerics, cluster,
-                 options.expert_floor},
-                options.from_store),
+        held_(options.residency == Residency::kResident),
+        compressor_(make_compressor()),
+        solver_(model, targets, solve_context(), options.from_store, compressor_.get()),
         staged_(options.out),
         records_(targets.size()) {
     writers_.reserve(targets.size());
@@ -170,6 +169,8 @@ class QuantizeJob {
   QuantizeResult run(const std::vector<Batch>& batches) {
     begin();
     CalibrationOptions calibration = calibration_options(model_, targets_, options_);
+    if (options_.residency == Residency::kResident) calibration.held = &held_;
+    if (options_.calibrate_on_compressed) observe_compressed(*compressor_, calibration);
     if (journal_ != nullptr) {
       calibration.resume = [&](size_t computed, const std::vector<int64_t>& mine) {
         return resume(computed, mine, !calibration.propagate_quantized);
@@ -186,6 +187,16 @@ class QuantizeJob {
   }
 
  private:
+  SolveContext solve_context() const {
+    return {source_.dtype(), options_.compute_dtype, options_.numerics, cluster_,
+            options_.expert_floor};
+  }
+
+  std::unique_ptr<Compressor> make_compressor() {
+    if (options_.residency != Residency::kCompressed) return nullptr;
+    return std::make_unique<Compressor>(model_, targets_.front().plan, solve_context(), held_);
+  }
+
   // Whether what an interrupted run has written is all there. Rank 0's word.
   bool outputs_are_kept() const {
     if (journal_ == nullptr || !journal_->has_progress()) return false;
@@ -262,6 +273,9 @@ class QuantizeJob {
 
   void finish(const CalibrationTimes& times) {
     const auto start = Clock::now();
+    Activity& activity = cluster_.world.activity();
+    activity.begin_stage("finish");
+    activity.begin_step("write");
     Communicator& ranks = cluster_.control;
     result_.phases["load"] = {times.load_seconds, sum_over_ranks(times.bytes_read, ranks)};
     result_.phases["forward"] = {times.forward_seconds, 0};
@@ -277,7 +291,10 @@ class QuantizeJob {
                                 sum_over_ranks(journal_->bytes_saved(), ranks)};
     }
     result_.host_bytes = max_over_ranks(peak_host_bytes(), ranks);
+    result_.residency = options_.residency;
+    result_.weights_held_bytes = max_over_ranks(held_.bytes(), ranks);
     result_.device_bytes = max_over_ranks(peak_device_bytes(cluster_.device), ranks);
+    activity.begin_step("digest");
     for (size_t t = 0; t < targets_.size(); ++t) {
       result_.outputs.push_back(describe(targets_[t], source_, records_[t]));
       result_.outputs[t].digest = writers_[t].digest(ranks);
@@ -300,6 +317,8 @@ class QuantizeJob {
   Cluster cluster_;
   std::vector<HfWriter> writers_;
   WriteQueue queue_;  // behind the files that it writes
+  HeldWeights held_;
+  std::unique_ptr<Compressor> compressor_;  // null: nothing is held compressed
   TargetSolver solver_;
   StagedOutput staged_;
   std::vector<StagePacker> packers_;

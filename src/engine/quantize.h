@@ -8,6 +8,7 @@
 
 #include "engine/calibration_pass.h"
 #include "engine/packer.h"
+#include "engine/residency.h"
 #include "engine/run_journal.h"
 #include "io/statistics_store.h"
 #include "text/batches.h"
@@ -23,6 +24,9 @@ struct QuantizeOptions {
   double observed_experts = 0.0;    // BatchContext
   int64_t expert_floor = 1;         // SolveContext
   int64_t stage_limit = INT64_MAX;  // plan_loads
+  Residency residency = Residency::kStream;
+  // Statistics are taken on the weights as they are stored (needs kCompressed).
+  bool calibrate_on_compressed = false;
   bool overwrite = false;
   int64_t max_shard_bytes = 10'000'000'000;
   bool show_progress = true;
@@ -50,6 +54,8 @@ struct QuantizeResult {
   std::map<std::string, Phase> phases;
   int64_t host_bytes = 0;  // the largest peak of all ranks
   int64_t device_bytes = 0;
+  Residency residency = Residency::kStream;
+  int64_t weights_held_bytes = 0;  // between passes; the most of all ranks
 };
 
 // Whether some target needs the activations of the calibration data.

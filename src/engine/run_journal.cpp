@@ -227,7 +227,7 @@ void RunJournal::finish_stage(size_t stage, const Json& records, const BatchPass
     open_.reset();
     const std::string name = numbered(kStages, stage, ".h5");
     const fs::path path = workspace_.path(name);
-    finished_[stage] = {name, static_cast<int64_t>(fs::file_size(path)), sha256_of_file(path)};
+    finished_[stage] = {name, File::open_for_reading(path).size(), sha256_of_file(path)};
   } else {
     finished_[stage].emplace();
   }
@@ -312,8 +312,8 @@ void RunJournal::remove_rubbish() const {
   }
   for (const StoredBatch& stored : saved_) named.insert(stored.file);
   for (const std::string& folder : {kStages, kStates}) {
-    for (const auto& entry : fs::directory_iterator(workspace_.folder() / folder)) {
-      std::error_code ignored;  // Rubbish that stays does no harm.
+    std::error_code ignored;  // Rubbish that stays does no harm.
+    for (const auto& entry : fs::directory_iterator(workspace_.folder() / folder, ignored)) {
       if (named.count(folder + "/" + entry.path().filename().string()) == 0) {
         fs::remove(entry.path(), ignored);
       }
@@ -336,7 +336,8 @@ void RunJournal::complete(const Json& result) {
       store.set_progress(stages, stages);
       store.flush();
     }
-    fs::rename(partial, final_path);
+    rename_path(partial, final_path);
+    sync_directory(workspace_.folder());
     saved_.clear();
     saved_stage_ = 0;
     completed_ = result;

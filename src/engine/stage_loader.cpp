@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 
 #include "core/progress.h"
 #include "kernels/check.h"
@@ -63,37 +64,58 @@ std::vector<LoadStep> plan_loads(const std::vector<std::vector<StoredTensor>>& s
 }
 
 StageLoader::StageLoader(const Checkpoint& checkpoint, std::vector<LoadStep> steps,
-                         const Cluster& cluster)
-    : checkpoint_(checkpoint), steps_(std::move(steps)), cluster_(cluster) {
+                         const Cluster& cluster, HeldWeights* held)
+    : checkpoint_(checkpoint), steps_(std::move(steps)), cluster_(cluster), held_(held) {
   int64_t largest = 0;
   for (const LoadStep& step : steps_) {
-    largest = std::max(largest, buffer_bytes(image_of(step)));
+    largest = std::max(largest, buffer_bytes(step, image_of(step)));
   }
   for (at::Tensor& buffer : buffers_) buffer = at::empty({largest}, at::kByte);
   if (!steps_.empty()) post(0);
 }
 
-StageImage StageLoader::image_of(const LoadStep& step) const {
-  return plan_stage_image(checkpoint_, pieces_of(step.tensors));
+const HeldStep* StageLoader::held(const LoadStep& step) const {
+  return held_ == nullptr ? nullptr : held_->find(step);
 }
 
-int64_t StageLoader::buffer_bytes(const StageImage& image) const {
-  const Communicator& ranks = cluster_.tensors;
-  const int64_t part = image.part_bytes(ranks.size());
-  return ranks.device() == Device::kCpu ? part * ranks.size() : part;
+StageImage StageLoader::image_of(const LoadStep& step) const {
+  const HeldStep* found = held(step);
+  return found != nullptr ? found->image : plan_stage_image(checkpoint_, pieces_of(step.tensors));
+}
+
+int64_t StageLoader::buffer_bytes(const LoadStep& step, const StageImage& image) const {
+  const int ranks = cluster_.tensors.size();
+  const int64_t part = image.part_bytes(ranks);
+  if (gathers_on_host()) return part * ranks;
+  return held(step) != nullptr ? 0 : part;
 }
 
 void StageLoader::post(size_t step) {
-  pending_.image = image_of(steps_[step]);
+  pending_ = {image_of(steps_[step]), {}, held(steps_[step]), {}};
   const Communicator& ranks = cluster_.tensors;
   const int64_t part = pending_.image.part_bytes(ranks.size());
-  const bool gather_on_host = ranks.device() == Device::kCpu;
   const int64_t begin = part * ranks.rank();
-  pending_.part = buffers_[step % 2].slice(0, 0, buffer_bytes(pending_.image));
+  if (pending_.held != nullptr && !gathers_on_host()) {
+    pending_.part = pending_.held->part;
+    prefetcher_.post([] {});  // next() waits once per step
+    return;
+  }
+  pending_.part = buffers_[step % 2].slice(0, 0, buffer_bytes(steps_[step], pending_.image));
   char* target =
-      static_cast<char*>(pending_.part.mutable_data_ptr()) + (gather_on_host ? begin : 0);
-  prefetcher_.post([this, begin, part, target] {
+      static_cast<char*>(pending_.part.mutable_data_ptr()) + (gathers_on_host() ? begin : 0);
+  if (pending_.held != nullptr) {
+    const void* source = pending_.held->part.const_data_ptr();
+    prefetcher_.post(
+        [source, target, part] { std::memcpy(target, source, static_cast<size_t>(part)); });
+    return;
+  }
+  if (held_ != nullptr && held_->keeps_source() && gathers_on_host()) {
+    pending_.kept = at::empty({part}, at::kByte);
+  }
+  void* copy = pending_.kept.defined() ? pending_.kept.mutable_data_ptr() : nullptr;
+  prefetcher_.post([this, begin, part, target, copy] {
     read_stage_range(checkpoint_, pending_.image, begin, part, target);
+    if (copy != nullptr) std::memcpy(copy, target, static_cast<size_t>(part));
   });
 }
 
@@ -105,11 +127,21 @@ LoadedStage StageLoader::next() {
   Pending ready = std::move(pending_);
   if (++next_ < steps_.size()) post(next_);
 
+  const LoadStep& step = steps_[next_ - 1];
+  at::Tensor bytes = gather(ready);
+  if (ready.held != nullptr) {
+    return {ready.held->tensors, std::move(ready.image), std::move(bytes), cluster_.pool};
+  }
+  bytes_read_ += ready.image.part_bytes(cluster_.tensors.size());
+  keep(step, ready, bytes);
+  return {step.tensors, std::move(ready.image), std::move(bytes), cluster_.pool};
+}
+
+at::Tensor StageLoader::gather(const Pending& ready) {
   Communicator& ranks = cluster_.tensors;
   const int64_t part = ready.image.part_bytes(ranks.size());
-  bytes_read_ += part;
   at::Tensor bytes = ready.part;
-  if (ranks.device() == Device::kCpu) {
+  if (gathers_on_host()) {
     ranks.all_gather(bytes.mutable_data_ptr(), part);
     if (cluster_.device.is_cuda()) bytes = bytes.to(cluster_.device);
   } else {
@@ -117,7 +149,16 @@ LoadedStage StageLoader::next() {
     bytes.slice(0, part * ranks.rank(), part * (ranks.rank() + 1)).copy_(ready.part);
     ranks.all_gather(bytes.mutable_data_ptr(), part);
   }
-  return {steps_[next_ - 1].tensors, std::move(ready.image), std::move(bytes), cluster_.pool};
+  return bytes;
+}
+
+void StageLoader::keep(const LoadStep& step, const Pending& ready, const at::Tensor& bytes) {
+  if (held_ == nullptr || !held_->keeps_source()) return;
+  const int64_t part = ready.image.part_bytes(cluster_.tensors.size());
+  const int64_t begin = part * cluster_.tensors.rank();
+  held_->keep(step,
+              {step.tensors, ready.image,
+               ready.kept.defined() ? ready.kept : bytes.slice(0, begin, begin + part).clone()});
 }
 
 }  // namespace halftone

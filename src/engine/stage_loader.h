@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "engine/cluster.h"
+#include "engine/held_weights.h"
+#include "engine/load_step.h"
 #include "formats/stored_tensor.h"
 #include "io/checkpoint.h"
 #include "io/prefetch.h"
@@ -56,24 +58,20 @@ class LoadedStage {
   ThreadPool& pool_;
 };
 
-// One step of loading: a stage, or a part of one.
-struct LoadStep {
-  size_t stage = 0;
-  StagePart part;
-  std::vector<StoredTensor> tensors;
-};
-
 // The steps in which stages are loaded. A stage of more than `limit` bytes on disk with experts
 // comes in parts: first everything else, then as many experts at a time as stay within the limit.
 std::vector<LoadStep> plan_loads(const std::vector<std::vector<StoredTensor>>& stages,
                                  int64_t limit);
 
-// Residency `stream`: hands out the steps in order while a thread reads the next one. Each rank
-// reads 1/N of a step's bytes and the ranks gather them, so the source is read once whatever N is.
-// At most two steps are in memory.
+// Hands out the steps in order while a thread reads the next one. Each rank reads 1/N of a step's
+// bytes and the ranks gather them, so the source is read once whatever N is. At most two steps are
+// in memory, and beside them what `held` has: a step that is found there is gathered from it,
+// others are read and, if it keeps the source, left there.
 class StageLoader {
  public:
-  StageLoader(const Checkpoint& checkpoint, std::vector<LoadStep> steps, const Cluster& cluster);
+  // held: null, or what outlives this loader.
+  StageLoader(const Checkpoint& checkpoint, std::vector<LoadStep> steps, const Cluster& cluster,
+              HeldWeights* held = nullptr);
 
   // What next() will load.
   const LoadStep& step() const { return steps_[next_]; }
@@ -87,17 +85,24 @@ class StageLoader {
  private:
   struct Pending {
     StageImage image;
-    at::Tensor
-        part;  // uint8 on the host: the whole image for gathering there, else this rank's part
+    // uint8: the whole image for gathering on the host, else this rank's part.
+    at::Tensor part;
+    const HeldStep* held = nullptr;  // where it came from; null: read
+    at::Tensor kept;                 // this rank's part on its way there; undefined: not kept
   };
   void post(size_t step);
   StageImage image_of(const LoadStep& step) const;
+  const HeldStep* held(const LoadStep& step) const;
   // Bytes of the host buffer that a step needs.
-  int64_t buffer_bytes(const StageImage& image) const;
+  int64_t buffer_bytes(const LoadStep& step, const StageImage& image) const;
+  bool gathers_on_host() const { return cluster_.tensors.device() == Device::kCpu; }
+  at::Tensor gather(const Pending& ready);
+  void keep(const LoadStep& step, const Pending& ready, const at::Tensor& bytes);
 
   const Checkpoint& checkpoint_;
   std::vector<LoadStep> steps_;
   Cluster cluster_;
+  HeldWeights* held_;
   size_t next_ = 0;
   Pending pending_;
   // Steps take turns; made once, so that memory does not depend on what the allocator keeps.

@@ -47,6 +47,8 @@ Json make_summary(const Target& target, const QuantizeResult& result, size_t ind
   summary["tensors"] = accounting_json(target.hf.accounting);
   summary["phases"] = phases_json(result.phases);
   summary["peak_memory"] = memory_json(result);
+  summary["residency"] = name_of(result.residency);
+  summary["weights_held_bytes"] = result.weights_held_bytes;
   summary["configuration"] = resolved;
   summary["linears"] = Json::object();
   for (const auto& [name, record] : records) summary["linears"][name] = record;
@@ -60,6 +62,8 @@ Json to_json(const QuantizeResult& result) {
   return {{"outputs", outputs},
           {"phases", phases_json(result.phases)},
           {"peak_memory", memory_json(result)},
+          {"residency", name_of(result.residency)},
+          {"weights_held_bytes", result.weights_held_bytes},
           {"resumed_from_stage", result.resumed_from_stage}};
 }
 
@@ -80,6 +84,8 @@ QuantizeResult quantize_result_of(const Json& json, const std::string& source) {
   const Json memory = json.value("peak_memory", Json::object());
   result.host_bytes = json_member<int64_t>(memory, "host_bytes", source);
   result.device_bytes = json_member<int64_t>(memory, "device_bytes", source);
+  result.weights_held_bytes = json_member<int64_t>(json, "weights_held_bytes", source);
+  result.residency = residency_named(json_member<std::string>(json, "residency", source), source);
   result.resumed_from_stage =
       static_cast<size_t>(json_member<int64_t>(json, "resumed_from_stage", source));
   return result;

@@ -7,11 +7,13 @@
 namespace halftone {
 
 TargetSolver::TargetSolver(const Model& model, const std::vector<Target>& targets,
-                           const SolveContext& context, const StatisticsStore* from_store)
+                           const SolveContext& context, const StatisticsStore* from_store,
+                           Compressor* compressor)
     : model_(model),
       targets_(targets),
       context_(context),
       from_store_(from_store),
+      compressor_(compressor),
       stage_records_(targets.size()) {}
 
 std::optional<ServedStage> TargetSolver::run(const CalibratedStage& seen,
@@ -20,8 +22,8 @@ std::optional<ServedStage> TargetSolver::run(const CalibratedStage& seen,
   const StageSpec& stage = model_.stages()[seen.index];
   if (from_store_ != nullptr) {
     const StageStatistics statistics = load_statistics(*from_store_, stage);
-    return solve_all({seen.index, seen.loaded, seen.tensor_amax, statistics, nullptr}, packers,
-                     nullptr);
+    return solve_all({seen.index, seen.loaded, seen.tensor_amax, statistics, nullptr, seen.steps},
+                     packers, nullptr);
   }
   if (store != nullptr) save_statistics(*store, stage, seen.statistics);
   return solve_all(seen, packers, store);
@@ -38,7 +40,7 @@ std::optional<ServedStage> TargetSolver::solve_all(const CalibratedStage& seen,
     const StagePlan& stage_plan = plan.stages[seen.index];
     Choices choices(stage.linears.size());
     const StageSolution solution = solve(seen, plan, choices);
-    packers[t].pack(seen.index, seen.loaded, solution);
+    pack(seen, solution, packers[t]);
     const Json coverage = expert_coverage(stage, seen.statistics, context_.expert_floor);
     if (!coverage.is_null()) {
       stage_records_[t][stage.name] = {{"format", "experts"}, {"expert_coverage", coverage}};
@@ -49,6 +51,18 @@ std::optional<ServedStage> TargetSolver::solve_all(const CalibratedStage& seen,
     }
   }
   return served;
+}
+
+void TargetSolver::pack(const CalibratedStage& seen, const StageSolution& solution,
+                        StagePacker& packer) const {
+  if (compressor_ == nullptr) {
+    packer.pack(seen.index, seen.loaded, solution);
+    return;
+  }
+  for (const LoadStep& step : seen.steps) {
+    const CompressedStep compressed = compressor_->compress(step, seen.loaded, solution);
+    packer.pack(seen.index, seen.loaded, solution, &compressed);
+  }
 }
 
 StageSolution TargetSolver::solve(const CalibratedStage& seen, const TargetPlan& plan,

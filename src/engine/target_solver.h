@@ -13,8 +13,9 @@ namespace halftone {
 class TargetSolver {
  public:
   // `from_store`: statistics and search results of an earlier run; null: the calibration's own.
+  // `compressor`: of the only target, whose weights are held as they are stored; null: none is.
   TargetSolver(const Model& model, const std::vector<Target>& targets, const SolveContext& context,
-               const StatisticsStore* from_store);
+               const StatisticsStore* from_store, Compressor* compressor = nullptr);
 
   // `store` takes statistics and search results; null: nobody does. The stage as it is served, for
   // a target that propagates quantized activations. Collective.
@@ -28,6 +29,7 @@ class TargetSolver {
   std::optional<ServedStage> solve_all(const CalibratedStage& seen,
                                        std::vector<StagePacker>& packers, StatisticsStore* store);
   StageSolution solve(const CalibratedStage& seen, const TargetPlan& plan, Choices& choices) const;
+  void pack(const CalibratedStage& seen, const StageSolution& solution, StagePacker& packer) const;
   ServedStage serve(const CalibratedStage& seen, const StagePlan& plan,
                     const StageSolution& solution) const;
 
@@ -35,6 +37,7 @@ class TargetSolver {
   const std::vector<Target>& targets_;
   SolveContext context_;
   const StatisticsStore* from_store_;
+  Compressor* compressor_;
   std::vector<LinearRecords> stage_records_;  // per target
 };
 

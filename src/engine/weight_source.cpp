@@ -33,16 +33,18 @@ class OriginalSource : public WeightSource {
   const SourceLayout& source_;
 };
 
-// Packs and unpacks every weight as the exporter would store it.
+// Packs and unpacks every weight as the exporter would store it, or unpacks what is held so.
 class FakeQuantSource : public WeightSource {
  public:
   FakeQuantSource(const SourceLayout& source, const Model& model, const TargetPlan& plan,
-                  std::vector<StageSolution> solutions, const SolveContext& context)
+                  std::vector<StageSolution> solutions, const SolveContext& context,
+                  std::unique_ptr<Compressor> compressor)
       : source_(source),
         model_(model),
         plan_(plan),
         solutions_(std::move(solutions)),
-        context_(context) {
+        context_(context),
+        compressor_(std::move(compressor)) {
     for (size_t s = 0; s < plan.stages.size(); ++s) {
       stages_.push_back(make_fake_quant(plan.stages[s].linears, plan.stages[s].kv, solutions_[s],
                                         scalar_type_of(context.compute_dtype),
@@ -56,6 +58,7 @@ class FakeQuantSource : public WeightSource {
 
   StageWeights weights(size_t stage, const LoadedStage& loaded, at::ScalarType dtype,
                        ThreadPool& /*pool*/) override {
+    if (compressor_) return compressor_->weights(stage, loaded, dtype);
     return served_weights(model_.stages()[stage], plan_.stages[stage], solutions_[stage], loaded,
                           loaded.tensors(), dtype, context_);
   }
@@ -70,6 +73,7 @@ class FakeQuantSource : public WeightSource {
   TargetPlan plan_;
   std::vector<StageSolution> solutions_;
   SolveContext context_;
+  std::unique_ptr<Compressor> compressor_;
   std::vector<StageFakeQuant> stages_;
 };
 
@@ -83,7 +87,7 @@ std::vector<StageSolution> calibrate_model(const SourceLayout& source, Model& mo
                                            const TargetPlan& plan,
                                            const std::vector<Batch>& batches,
                                            const CalibrationOptions& options,
-                                           const SolveContext& context) {
+                                           const SolveContext& context, Compressor* compressor) {
   const Cluster& cluster = context.cluster;
   CalibrationOptions observed = options;
   observed.observe = what_to_observe(model, {&plan}, /*complete=*/false);
@@ -96,6 +100,10 @@ std::vector<StageSolution> calibrate_model(const SourceLayout& source, Model& mo
                     Choices choices;
                     solutions.push_back(
                         solve_calibrated(stage, stage_plan, plan.recipe, seen, context, choices));
+                    for (const LoadStep& step : seen.steps) {
+                      if (compressor == nullptr) break;
+                      compressor->compress(step, seen.loaded, solutions.back());
+                    }
                     if (!observed.propagate_quantized) return std::nullopt;
                     const at::ScalarType dtype = scalar_type_of(options.compute_dtype);
                     return ServedStage{
@@ -113,8 +121,10 @@ std::vector<StageSolution> calibrate_model(const SourceLayout& source, Model& mo
 std::unique_ptr<WeightSource> make_fake_quant_source(const SourceLayout& source, const Model& model,
                                                      const TargetPlan& plan,
                                                      std::vector<StageSolution> solutions,
-                                                     const SolveContext& context) {
-  return std::make_unique<FakeQuantSource>(source, model, plan, std::move(solutions), context);
+                                                     const SolveContext& context,
+                                                     std::unique_ptr<Compressor> compressor) {
+  return std::make_unique<FakeQuantSource>(source, model, plan, std::move(solutions), context,
+                                           std::move(compressor));
 }
 
 }  // namespace halftone

@@ -7,6 +7,7 @@
 #include "calibrate/fake_quant.h"
 #include "calibrate/target_plan.h"
 #include "engine/calibration_pass.h"
+#include "engine/compressed_stage.h"
 #include "engine/stage_loader.h"
 #include "engine/stage_solver.h"
 
@@ -30,16 +31,20 @@ class WeightSource {
 
 std::unique_ptr<WeightSource> make_original_source(const SourceLayout& source);
 
-// The solutions of a calibration, per stage. Collective.
+// The solutions of a calibration, per stage. `compressor`: takes every stage; null: nothing is held
+// compressed. Collective.
 std::vector<StageSolution> calibrate_model(const SourceLayout& source, Model& model,
                                            const TargetPlan& plan,
                                            const std::vector<Batch>& batches,
                                            const CalibrationOptions& options,
-                                           const SolveContext& context);
+                                           const SolveContext& context,
+                                           Compressor* compressor = nullptr);
+// `compressor`: the one that took the stages of this calibration, if any.
 std::unique_ptr<WeightSource> make_fake_quant_source(const SourceLayout& source, const Model& model,
                                                      const TargetPlan& plan,
                                                      std::vector<StageSolution> solutions,
-                                                     const SolveContext& context);
+                                                     const SolveContext& context,
+                                                     std::unique_ptr<Compressor> compressor = {});
 
 // Whether config.json has a quantization_config other than that of a low-bit source.
 bool is_quantized(const Checkpoint& checkpoint);

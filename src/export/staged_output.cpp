@@ -11,15 +11,6 @@
 namespace halftone {
 namespace {
 
-void rename_or_fail(const fs::path& from, const fs::path& to) {
-  std::error_code error;
-  fs::rename(from, to, error);
-  if (error) {
-    throw ResourceError(
-        concat("cannot rename '", from.string(), "' to '", to.string(), "': ", error.message()));
-  }
-}
-
 void remove_folder(const fs::path& folder) {
   std::error_code error;
   fs::remove_all(folder, error);
@@ -42,7 +33,7 @@ StagedOutput::StagedOutput(fs::path out)
 void StagedOutput::begin(Communicator& communicator, bool resumed) const {
   if (communicator.rank() == 0) {
     // Killed between the two renames of replace(): the old output was not yet given up.
-    if (!fs::exists(out_) && fs::exists(replaced_)) rename_or_fail(replaced_, out_);
+    if (!fs::exists(out_) && fs::exists(replaced_)) rename_path(replaced_, out_);
     remove_folder(replaced_);
     if (!resumed) remove_folder(partial_);
     std::error_code error;
@@ -65,8 +56,8 @@ void StagedOutput::replace() const {
     throw ResourceError(concat("cannot exchange '", partial_.string(), "' and '", out_.string(),
                                "': ", errno_text(errno)));
   }
-  rename_or_fail(out_, replaced_);
-  rename_or_fail(partial_, out_);
+  rename_path(out_, replaced_);
+  rename_path(partial_, out_);
   sync_directory(out_.parent_path());
   remove_folder(replaced_);
 }
@@ -75,7 +66,7 @@ void StagedOutput::publish(Communicator& communicator, bool overwrite) const {
   if (communicator.rank() == 0) {
     sync_directory(partial_);
     if (!fs::exists(out_)) {
-      rename_or_fail(partial_, out_);
+      rename_path(partial_, out_);
       sync_directory(out_.parent_path());
     } else if (overwrite) {
       replace();

@@ -28,10 +28,12 @@ DType dtype_of(at::ScalarType type) {
       return DType::kF16;
     case at::kBFloat16:
       return DType::kBF16;
+    case at::kLong:
+      return DType::kI64;
     default:
       break;
   }
-  check(false, "weights and activations are F32, F16 or BF16");
+  check(false, "weights and activations are F32, F16 or BF16, token ids I64");
   return DType::kF32;
 }
 

@@ -264,4 +264,12 @@ void StatisticsStore::flush() {
   state_->file.flush();
 }
 
+std::string hdf5_version() {
+  unsigned major = 0;
+  unsigned minor = 0;
+  unsigned release = 0;
+  H5get_libversion(&major, &minor, &release);
+  return concat(major, '.', minor, '.', release);
+}
+
 }  // namespace halftone

@@ -60,4 +60,7 @@ class StatisticsStore {
   std::unique_ptr<State> state_;
 };
 
+// Of the library that this process loaded: "1.10.8".
+std::string hdf5_version();
+
 }  // namespace halftone

@@ -47,6 +47,7 @@ class BadUsage(CliTest):
                                ("--max-shard-size", (0, "1GB")),
                                ("--seed", (-1,)),
                                ("--max-stage-bytes", (0, "1GB")),
+                               ("--watchdog-seconds", (-1, 86401, "1m")),
                                ("--moe-calib-experts-ratio", (-0.1, 1.5, "nan", "half", "0.5x")),
                                ("--expert-min-tokens", (-1, "1.5")),
                                ("--dtype", ("float64", "bf16")),

@@ -1,33 +1,9 @@
 """Killed at any moment, nothing half-written is visible and the same command then succeeds."""
-import os
 import random
-import signal
-import subprocess
 import time
-from pathlib import Path
 
-from halftone_cli import (NANO_LLAMA, SMALL_CALIBRATION, CliTest, command_line, file_sums, main)
-
-
-def descendants(pid):
-    """The process and all its children, from /proc."""
-    found = [pid]
-    for parent in found:
-        for path in Path(f"/proc/{parent}/task").glob("*/children"):
-            try:
-                found += map(int, path.read_text().split())
-            except OSError:
-                continue  # gone in the meantime
-    return found
-
-
-def kill_all(process):
-    for pid in descendants(process.pid):
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    process.wait()
+from halftone_cli import (NANO_LLAMA, SMALL_CALIBRATION, CliTest, file_sums, main)
+from interruptions import kill_all, start, wait_for
 
 
 class CrashSafety(CliTest):
@@ -41,9 +17,7 @@ class CrashSafety(CliTest):
         self.expected = file_sums(self.folder / "undisturbed")
 
     def start(self, ranks, options=None):
-        return subprocess.Popen(command_line(*(options or self.options), "--out", self.out,
-                                             ranks=ranks),
-                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return start((*(options or self.options), "--out", self.out), ranks)
 
     def check_killed_at(self, moment, ranks):
         """`moment(process)` waits for the time to kill. A run that was faster is a complete one."""
@@ -65,12 +39,7 @@ class CrashSafety(CliTest):
 
     def until_there(self, name):
         """Waits for a file of the unpublished output."""
-        path = self.folder / ".out.partial" / name
-
-        def moment(process):
-            while process.poll() is None and not path.exists():
-                time.sleep(0.001)
-        return moment
+        return lambda process: wait_for(self.folder / ".out.partial" / name, process)
 
     def test_at_random_moments(self):
         seed = random.SystemRandom().randrange(1_000_000)

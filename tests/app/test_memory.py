@@ -88,6 +88,28 @@ class Memory(CliTest):
                 self.assertLess(many, 1.1 * few)
                 self.assertGreater(many, 0.9 * few)
 
+    def test_what_is_held(self):
+        """Halves with two ranks, and the peak holds no second copy of it."""
+        draw = random.Random(7)
+        self.data = self.write("ids.jsonl", json.dumps([draw.randrange(VOCABULARY)
+                                                        for _ in range(16)]))
+        model = make_model(self.folder / "model", 16, seed=16)
+        def measure(name, ranks, residency):
+            result = self.succeed_json("quantize", "--model", model, "--format", name, "--overwrite",
+                                       "--calib", self.data, "--out", self.folder / "out",
+                                       "--threads", 1, "--residency", residency, ranks=ranks)
+            return result["weights_held_bytes"], result["peak_memory"]["host_bytes"]
+        _, stream = measure("fp8", 1, "stream")
+        resident, peak = measure("fp8", 1, "resident")
+        self.assertLess(peak - stream, 1.25 * resident)
+        self.assertGreater(peak - stream, 0.75 * resident)
+        self.assert_close(measure("fp8", 2, "resident")[0], resident / 2, 0.01)
+        for name, most in (("fp8", 0.6), ("nvfp4", 0.4)):
+            held, peak = measure(name, 1, "compressed")
+            self.assertLess(held, most * resident)
+            self.assertLess(peak - stream, (most + 0.1) * resident)
+            self.assert_close(measure(name, 2, "compressed")[0], held / 2, 0.01)
+
 
 if __name__ == "__main__":
     main()

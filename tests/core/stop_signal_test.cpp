@@ -36,6 +36,15 @@ TEST(StopSignal, ASecondInterruptKills) {
   EXPECT_EXIT(raise_all({SIGINT, SIGINT}), testing::KilledBySignal(SIGINT), "");
 }
 
+TEST(StopSignal, RestoredSignalsKill) {
+  const auto restored = [] {
+    install_stop_signals();
+    restore_stop_signals();
+    std::raise(SIGTERM);
+  };
+  EXPECT_EXIT(restored(), testing::KilledBySignal(SIGTERM), "");
+}
+
 TEST(StopSignal, WithoutTheHandlersSignalsKill) {
   EXPECT_EXIT(std::raise(SIGTERM), testing::KilledBySignal(SIGTERM), "");
 }

@@ -103,10 +103,12 @@ void evaluate_logits(const Checkpoint& checkpoint, Model& model, WeightSource& s
   model.prepare(batches.front().length, dtype, cluster.device);
   BatchPass pass(model, batches, {dtype}, cluster);
   const bool mine = !pass.mine().empty();
-  StageLoader loader(checkpoint, plan_loads(source.tensors(), options.stage_limit), cluster);
+  StageLoader loader(checkpoint, plan_loads(source.tensors(), options.stage_limit), cluster,
+                     options.held);
   Tensors out;
   for (size_t s = 0; s < model.stages().size();) {
     const StageSpec& stage = model.stages()[s];
+    cluster.world.activity().begin_stage("evaluate " + stage.name);
     const LoadStep step = loader.step();
     const LoadedStage loaded = loader.next();
     const StageWeights weights = source.weights(s, loaded, dtype, cluster.pool);

@@ -8,6 +8,7 @@ struct LogitsOptions {
   DType compute_dtype = DType::kF32;
   bool hidden = false;              // also hidden states and router choices
   int64_t stage_limit = INT64_MAX;  // plan_loads
+  HeldWeights* held = nullptr;      // StageLoader
 };
 
 // Runs the model on the tensors of a safetensors file: `input_ids` and `attention_mask` [B, T], or

@@ -131,13 +131,15 @@ Perplexity evaluate_perplexity(const Checkpoint& checkpoint, Model& model, Weigh
   int64_t longest = 1;
   for (const Batch& batch : batches) longest = std::max(longest, batch.length);
   model.prepare(longest, dtype, cluster.device);
-  StageLoader loader(checkpoint, plan_loads(source.tensors(), options.stage_limit), cluster);
+  StageLoader loader(checkpoint, plan_loads(source.tensors(), options.stage_limit), cluster,
+                     options.held);
   Evaluation evaluation(model, source, batches, cluster, dtype);
   std::vector<Sum> sums(batches.size());
   const auto stages = static_cast<int64_t>(model.stages().size());
   Progress progress("perplexity", stages, options.show_progress && cluster.world.rank() == 0);
   for (size_t s = 0; s < model.stages().size();) {
     const LoadStep step = loader.step();
+    cluster.world.activity().begin_stage("evaluate " + model.stages()[s].name);
     try {
       evaluation.run_step(step, loader.next(), sums);
     } catch (Error& error) {

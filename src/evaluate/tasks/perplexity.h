@@ -16,6 +16,7 @@ struct PerplexityOptions {
   DType compute_dtype = DType::kBF16;
   int64_t stage_limit = INT64_MAX;  // plan_loads
   bool show_progress = true;
+  HeldWeights* held = nullptr;  // StageLoader
 };
 
 // Every real token behind a row's first is predicted from those before it; logits and the sums are
