@@ -29,7 +29,7 @@ WATCHDOG_SECONDS = 5
 ENDED_WITHIN = 60
 LAYERS = 12
 # Slow enough for a fault to come between two stages; every stage is saved.
-CALIBRATION = ("--calib-samples", 96, "--calib-length", 256, "--batch-size", 4, "--threads", 1,
+CALIBRATION = ("--calib-samples", 256, "--calib-length", 256, "--batch-size", 4, "--threads", 1,
                "--device", "cpu")
 OPTIONS = (*CALIBRATION, "--watchdog-seconds", WATCHDOG_SECONDS, "--save-overhead", 1)
 
