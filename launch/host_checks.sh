@@ -24,7 +24,9 @@ probe='
   program=$1 model=$2 token=$3
   shift 3
   echo "clock $(date +%s)"
-  echo "cores $(nproc)"
+  cores=$(lscpu -p=SOCKET,CORE 2>/dev/null | grep -v "^#" | sort -u | wc -l)
+  allowed=$(nproc)
+  echo "cores $((cores > 0 && cores < allowed ? cores : allowed))"
   nodes=$(ls -d /sys/devices/system/node/node[0-9]* 2>/dev/null | wc -l)
   echo "numa $((nodes > 0 ? nodes : 1))"
   if [ -n "${CUDA_VISIBLE_DEVICES+there}" ]; then

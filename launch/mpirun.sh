@@ -210,7 +210,8 @@ sweep() {
 }
 
 say "$ranks ranks on ${#hosts[@]} hosts, $cores_per_rank cores each"
-"${line[@]}" <&0 &
+# Apart from the terminal: its Ctrl-C is for this script.
+setsid "${line[@]}" <&0 &
 mpirun=$!
 trap 'kill -USR1 "$mpirun" 2>/dev/null || true' TERM USR1
 # shellcheck disable=SC2317 # called by the trap
@@ -227,6 +228,11 @@ while kill -0 "$mpirun" 2>/dev/null; do # a trap ended `wait`
   code=0
   wait "$mpirun" 2>/dev/null || code=$?
 done
+if ((code > 128)); then # its own, or a trap's that came at the very end
+  last=0
+  wait "$mpirun" 2>/dev/null || last=$?
+  if ((last != 127)); then code=$last; fi
+fi
 kill "$guard" 2>/dev/null || true
 wait "$guard" 2>/dev/null || true
 
