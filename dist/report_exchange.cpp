@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 #include <string>
 #include <type_traits>
 
@@ -25,9 +26,15 @@ class ReportExchange::Messages {
     require_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &handle_), "making the watchdog's communicator",
                 world.rank(), world.host());
     MPI_Comm_set_errhandler(handle_, MPI_ERRORS_RETURN);
+    // Both ways: the ranks of a host must hear of each other when the ones behind them are cut off.
+    std::set<int> peers;
     for (int distance = 1; distance < world.size(); distance *= 2) {
-      receivers_.emplace_back((world.rank() + distance) % world.size());
-      senders_.emplace_back((world.rank() + world.size() - distance) % world.size(), ranks_);
+      peers.insert((world.rank() + distance) % world.size());
+      peers.insert((world.rank() + world.size() - distance) % world.size());
+    }
+    for (const int peer : peers) {
+      receivers_.emplace_back(peer);
+      senders_.emplace_back(peer, ranks_);
     }
     for (Sender& sender : senders_) listen(sender);
   }

@@ -38,7 +38,7 @@ std::string content_of(const std::string& token, int node, int version) {
 // On a network a file may be replaced between open and read (ESTALE): the next try sees the new
 // one.
 std::optional<std::string> text_of(const fs::path& path) {
-  for (int attempt = 0; attempt < 3; ++attempt) {
+  for (int attempt = 0; attempt < kRenames + 3; ++attempt) {
     std::string text(2 * kContentBytes, '\0');
     const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
     if (file < 0 && errno != ESTALE) return std::nullopt;

@@ -94,6 +94,17 @@ torch_problem() {
   fi
 }
 
+# The tests over several hosts skip without these.
+install_lab() {
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    say "the tests over several hosts need root on Debian or Ubuntu: they will be skipped"
+    return
+  fi
+  if ! (logged lab-install '^E:' tests/lab/lab install --no-uml); then
+    say "the packages of tests/lab could not be installed: the tests over several hosts will be skipped"
+  fi
+}
+
 # make_venv DIR
 make_venv() {
   if [ -x "$1/bin/python" ] && "$1/bin/python" -c 'import pip' 2>/dev/null; then return; fi
@@ -200,6 +211,7 @@ configure() {
 }
 
 install_packages
+if [ -n "$with_tests" ]; then install_lab; fi
 find_torch
 if [ -n "$with_tests" ]; then install_interop; fi
 configure

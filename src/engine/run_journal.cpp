@@ -185,6 +185,9 @@ ResumePlan RunJournal::plan(size_t computed, bool can_replay, const std::vector<
     remove_rubbish();
   }
   cluster_.control.barrier();
+  // A host of a network file system may believe for a while that what it once looked for in vain is
+  // not there; making it again ends that.
+  make_folder(workspace_.folder() / kStates);
   std::vector<bool> finished;
   for (const auto& file : finished_) finished.push_back(file.has_value());
   ResumePlan plan = plan_resume(finished, saved_stage_, computed, can_replay);
