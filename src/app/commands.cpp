@@ -5,7 +5,7 @@ namespace halftone {
 const std::vector<Command>& commands() {
   static const std::vector<Command> list{
       quantize_command(), export_command(),  evaluate_command(), tokenize_command(),
-      inspect_command(),  formats_command(), models_command(),
+      inspect_command(),  formats_command(), models_command(),   synthesize_command(),
   };
   return list;
 }
