@@ -52,6 +52,7 @@ std::vector<Piece> pieces_of(const SafetensorsLayout& layout, uint64_t seed) {
 void write_weights(const HfLayout::OutputFile& planned, uint64_t seed, const fs::path& folder,
                    ThreadPool& pool) {
   File file = File::create(folder / planned.name);
+  file.bypass_cache();
   file.reserve(planned.layout.file_bytes);
   file.write_at(0, planned.layout.header.data(),
                 static_cast<int64_t>(planned.layout.header.size()));
