@@ -7,6 +7,7 @@
 #include "app/run_setup.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "engine/stage_times.h"
 
 namespace halftone {
 namespace {
@@ -20,6 +21,7 @@ Options options() {
   add_output_options(options);
   options.text("workspace", "DIR", "", "where the calibration store is kept [OUT.workspace]");
   add_run_options(options);
+  options.text("trace", "FILE", "", "write what every rank did when, for chrome://tracing");
   return options;
 }
 
@@ -133,6 +135,7 @@ void run(const Options& options, const World* world) {
   const QuantizeResult result =
       quantize(source, *model, targets, batches, store ? &store->store() : nullptr,
                quantize_options, setup.cluster());
+  if (options.given("trace")) write_trace(options.get("trace"), *model, setup.cluster());
   if (!speaks) return;
   store->publish();
   print_result(options, result);

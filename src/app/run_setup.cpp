@@ -75,10 +75,13 @@ RunSetup::RunSetup(const Options& options, const World& world)
       pool_(std::make_unique<ThreadPool>(thread_count(options, world),
                                          [] { at::set_num_threads(1); })) {
   require_same(*control_, "options", options.resolved().dump());
+  // Behind an exchange: the ranks' times begin together.
+  constexpr size_t kMostSpans = 200'000;
+  trace_ = std::make_unique<Trace>(options.resolved().value("trace", "").empty() ? 0 : kMostSpans);
   const at::Device device = pick_device(options, world);
   if (device.is_cuda() && world.size() > 1) nccl_ = make_nccl_communicator(world);
   cluster_ = std::make_unique<Cluster>(
-      Cluster{world, *control_, nccl_ ? *nccl_ : *control_, *pool_, device});
+      Cluster{world, *control_, nccl_ ? *nccl_ : *control_, *pool_, device, trace_.get()});
 }
 
 DType compute_dtype(const Options& options, DType of_checkpoint) {

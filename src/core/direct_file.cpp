@@ -46,8 +46,8 @@ bool is_cached(int descriptor, int64_t offset, int64_t bytes) {
   std::vector<unsigned char> pages((length + kPage - 1) / kPage);
   const bool known = ::mincore(map, length, pages.data()) == 0;
   ::munmap(map, length);
-  const auto resident = std::count_if(pages.begin(), pages.end(),
-                                      [](unsigned char page) { return (page & 1) != 0; });
+  const auto resident =
+      std::count_if(pages.begin(), pages.end(), [](unsigned char page) { return (page & 1) != 0; });
   return !known || 2 * resident > static_cast<int64_t>(pages.size());
 }
 

@@ -54,6 +54,7 @@ class Calibration {
                       options_.show_progress && cluster_.world.rank() == 0);
     for (size_t s = 0; s < stages; ++s) {
       const std::string& name = model_.stages()[s].name;
+      if (cluster_.trace != nullptr) cluster_.trace->set_stage(s);
       try {
         run_stage(s, consume);
       } catch (Error& error) {
@@ -88,7 +89,10 @@ class Calibration {
     const LoadedStage loaded = load_and_observe(s, seen);
 
     auto start = Clock::now();
-    seen.statistics.reduce(cluster_.control, total_batches_);
+    {
+      const Span span(cluster_.trace, Activity::kReduce);
+      seen.statistics.reduce(cluster_.control, total_batches_);
+    }
     times_.forward_seconds += seconds_since(start);
 
     start = Clock::now();
@@ -99,6 +103,7 @@ class Calibration {
     if (!again) return;
 
     start = Clock::now();
+    const Span span(cluster_.trace, Activity::kForward);
     check(served.has_value(), "propagate: quantized needs the quantized stage");
     pass_.restore(inputs);
     for (const LoadStep& step : seen.steps) {
@@ -117,7 +122,10 @@ class Calibration {
       seen.steps.push_back(loader_.step());
       const StagePart part = seen.steps.back().part;
       LoadedStage loaded = loader_.next();
-      seen.amax.merge(amax_of_stage(loaded, source_.checkpoint(), cluster_));
+      {
+        const Span span(cluster_.trace, Activity::kScan);
+        seen.amax.merge(amax_of_stage(loaded, source_.checkpoint(), cluster_));
+      }
       times_.load_seconds += seconds_since(start);
       start = Clock::now();
       if (s < computed_) observe(s, part, loaded, seen);
@@ -129,6 +137,7 @@ class Calibration {
   }
 
   void observe(size_t s, const StagePart& part, const LoadedStage& loaded, Seen& seen) {
+    const Span span(cluster_.trace, Activity::kForward);
     const StageSpec& stage = model_.stages()[s];
     ObserveOptions options = options_.observe[s];
     options.count_padding = options_.count_padding;

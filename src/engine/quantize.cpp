@@ -13,6 +13,7 @@
 #include "dist/agreement.h"
 #include "engine/device_memory.h"
 #include "engine/stage_solver.h"
+#include "engine/stage_times.h"
 #include "engine/summary.h"
 #include "engine/target_solver.h"
 #include "export/staged_output.h"
@@ -148,7 +149,7 @@ QuantizeResult quantize(const SourceLayout& source, Model& model,
   writers.reserve(targets.size());
   const DType dtype = source.dtype();
   const Checkpoint& checkpoint = source.checkpoint();
-  WriteQueue queue(write_queue_bytes(source));
+  WriteQueue queue(write_queue_bytes(source), cluster.trace);
   TargetSolver solver(
       model, targets,
       {dtype, options.compute_dtype, options.numerics, cluster, options.expert_floor},
@@ -167,6 +168,7 @@ QuantizeResult quantize(const SourceLayout& source, Model& model,
       [&](const CalibratedStage& seen) { return solver.run(seen, packers, store); });
 
   const auto start = Clock::now();
+  if (cluster.trace != nullptr) cluster.trace->set_stage(model.stages().size());
   QuantizeResult result;
   result.phases["load"] = {times.load_seconds, sum_over_ranks(times.bytes_read, cluster.control)};
   result.phases["forward"] = {times.forward_seconds, 0};
@@ -186,6 +188,7 @@ QuantizeResult quantize(const SourceLayout& source, Model& model,
     result.outputs.push_back(describe(targets[t], source, records[t]));
     result.outputs[t].digest = writers[t].digest(cluster.control);
   }
+  result.times = stage_times(model, cluster);
   result.phases["finish"] = {seconds_since(start), 0};
   for (size_t t = 0; t < targets.size(); ++t) {
     const Json summary = make_summary(targets[t], result, t, records[t], options.resolved);

@@ -46,6 +46,7 @@ struct QuantizeResult {
   };
   std::vector<Output> outputs;  // in the order of the targets
   std::map<std::string, Phase> phases;
+  Json times;              // stage_times()
   int64_t host_bytes = 0;  // the largest peak of all ranks
   int64_t device_bytes = 0;
 };

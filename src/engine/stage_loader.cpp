@@ -92,7 +92,8 @@ void StageLoader::post(size_t step) {
   pending_.part = buffers_[step % 2].slice(0, 0, buffer_bytes(pending_.image));
   char* target =
       static_cast<char*>(pending_.part.mutable_data_ptr()) + (gather_on_host ? begin : 0);
-  prefetcher_.post([this, begin, part, target] {
+  prefetcher_.post([this, step, begin, part, target] {
+    const Span span(cluster_.trace, Activity::kRead, steps_[step].stage);
     read_stage_range(checkpoint_, pending_.image, begin, part, target);
   });
 }
@@ -100,11 +101,15 @@ void StageLoader::post(size_t step) {
 LoadedStage StageLoader::next() {
   check(next_ < steps_.size(), "every step is loaded once");
   const auto start = std::chrono::steady_clock::now();
-  prefetcher_.wait();
+  {
+    const Span span(cluster_.trace, Activity::kWait);
+    prefetcher_.wait();
+  }
   seconds_waiting_ += seconds_since(start);
   Pending ready = std::move(pending_);
   if (++next_ < steps_.size()) post(next_);
 
+  const Span span(cluster_.trace, Activity::kGather);
   Communicator& ranks = cluster_.tensors;
   const int64_t part = ready.image.part_bytes(ranks.size());
   bytes_read_ += part;

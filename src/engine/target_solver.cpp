@@ -43,7 +43,10 @@ std::optional<ServedStage> TargetSolver::solve_all(const CalibratedStage& seen,
     const StagePlan& stage_plan = plan.stages[seen.index];
     Choices choices(stage.linears.size());
     const StageSolution solution = solve(seen, plan, choices);
-    packers[t].pack(seen.index, seen.loaded, solution);
+    {
+      const Span span(context_.cluster.trace, Activity::kPack);
+      packers[t].pack(seen.index, seen.loaded, solution);
+    }
     const Json coverage = expert_coverage(stage, seen.statistics, context_.expert_floor);
     if (!coverage.is_null()) {
       records_[t][stage.name] = {{"format", "experts"}, {"expert_coverage", coverage}};
@@ -58,6 +61,7 @@ std::optional<ServedStage> TargetSolver::solve_all(const CalibratedStage& seen,
 
 StageSolution TargetSolver::solve(const CalibratedStage& seen, const TargetPlan& plan,
                                   Choices& choices) const {
+  const Span span(context_.cluster.trace, Activity::kSolve);
   const StageSpec& stage = model_.stages()[seen.index];
   const StagePlan& stage_plan = plan.stages[seen.index];
   if (from_store_ != nullptr) {
