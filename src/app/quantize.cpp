@@ -75,6 +75,18 @@ class RunStore {
   std::optional<StatisticsStore> store_;
 };
 
+// Before the work begins: the trace is written when everything else is done.
+void check_trace(const Options& options) {
+  const fs::path path = options.get("trace");
+  if (path.empty()) return;
+  std::error_code error;
+  if (fs::is_directory(fs::absolute(path).parent_path(), error) && !fs::is_directory(path, error)) {
+    return;
+  }
+  throw ResourceError(concat("--trace: cannot write '", path.string(),
+                             "': expected a file in a folder that exists"));
+}
+
 // Tensors of vision towers and next-token layers are nothing to wonder at.
 void warn_of_extra(const Model& model, const std::vector<std::string>& extra) {
   std::vector<std::string> known = model.carried_prefixes();
@@ -101,6 +113,7 @@ void run(const Options& options, const World* world) {
   const SourceLayout source(checkpoint, *model);
   for (const Recipe& recipe : recipes) check_rules(options, *model, recipe, speaks);
   check_output(out, model_dir, options.get_flag("overwrite"));
+  if (speaks) check_trace(options);
   const std::vector<Target> targets = make_targets(options, source, *model, recipes, out);
   if (speaks) {
     warn_of_extra(*model, targets.front().hf.accounting.extra);
