@@ -29,5 +29,6 @@ Command tokenize_command();
 Command inspect_command();
 Command formats_command();
 Command models_command();
+Command synthesize_command();
 
 }  // namespace halftone

@@ -11,6 +11,7 @@
 #include "core/stop_signal.h"
 #include "dist/preflight.h"
 #include "engine/run_journal.h"
+#include "engine/stage_times.h"
 #include "engine/summary.h"
 
 namespace halftone {
@@ -31,6 +32,7 @@ Options options() {
   options.number("save-overhead", 0.04, 0.0, 1.0,
                  "share of the run that saving for a resumed one may cost; 1: save every layer");
   add_run_options(options);
+  options.text("trace", "FILE", "", "write what every rank did when, for chrome://tracing");
   return options;
 }
 
@@ -99,6 +101,18 @@ std::optional<QuantizeResult> published_result(const RunJournal& journal) {
   return result;
 }
 
+// Before the work begins: the trace is written when everything else is done.
+void check_trace(const Options& options) {
+  const fs::path path = options.get("trace");
+  if (path.empty()) return;
+  std::error_code error;
+  if (fs::is_directory(fs::absolute(path).parent_path(), error) && !fs::is_directory(path, error)) {
+    return;
+  }
+  throw ResourceError(concat("--trace: cannot write '", path.string(),
+                             "': expected a file in a folder that exists"));
+}
+
 // Tensors of vision towers and next-token layers are nothing to wonder at.
 void warn_of_extra(const Model& model, const std::vector<std::string>& extra) {
   std::vector<std::string> known = model.carried_prefixes();
@@ -130,6 +144,7 @@ void run(const Options& options, const World* world) {
   // With a manifest the output may be that of this very command.
   const bool interrupted = Workspace(workspace_of(options, out)).has_manifest();
   if (!interrupted) check_output(out, model_dir, options.get_flag("overwrite"));
+  if (speaks) check_trace(options);
   const std::vector<Target> targets = make_targets(options, source, *model, recipes, out);
   if (speaks) {
     warn_of_extra(*model, targets.front().hf.accounting.extra);
@@ -173,6 +188,7 @@ void run(const Options& options, const World* world) {
                         "--out");
     result = quantize(source, *model, targets, batches, &journal, quantize_options, cluster);
   }
+  if (options.given("trace")) write_trace(options.get("trace"), *model, cluster);
   if (!speaks) return;
   log_memory(result->predicted, result->host_bytes, result->device_bytes);
   print_result(options, *result);

@@ -145,12 +145,15 @@ RunSetup::RunSetup(const Options& options, const World& world)
   if (const int64_t seconds = options.get_integer("watchdog-seconds"); seconds > 0) {
     world.start_watchdog(std::chrono::seconds(seconds));
   }
+  // Behind an exchange: the ranks' times begin together.
+  constexpr size_t kMostSpans = 200'000;
+  trace_ = std::make_unique<Trace>(options.resolved().value("trace", "").empty() ? 0 : kMostSpans);
   const at::Device device = pick_device(options, world);
   if (device.is_cuda() && world.size() > 1) {
     nccl_ = checked_if_asked(make_nccl_communicator(world), options, world);
   }
   cluster_ = std::make_unique<Cluster>(
-      Cluster{world, *control_, nccl_ ? *nccl_ : *control_, *pool_, device});
+      Cluster{world, *control_, nccl_ ? *nccl_ : *control_, *pool_, device, trace_.get()});
 }
 
 void require_same_model(const Checkpoint& checkpoint, const Cluster& cluster) {

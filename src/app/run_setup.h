@@ -33,6 +33,7 @@ class RunSetup {
   std::unique_ptr<Communicator> control_;
   std::unique_ptr<Communicator> nccl_;
   std::unique_ptr<ThreadPool> pool_;
+  std::unique_ptr<Trace> trace_;
   std::unique_ptr<Cluster> cluster_;
 };
 

@@ -46,10 +46,13 @@ File::~File() {
 }
 
 File::File(File&& other) noexcept
-    : descriptor_(std::exchange(other.descriptor_, -1)), path_(std::move(other.path_)) {}
+    : descriptor_(std::exchange(other.descriptor_, -1)),
+      direct_(std::move(other.direct_)),
+      path_(std::move(other.path_)) {}
 
 File& File::operator=(File&& other) noexcept {
   std::swap(descriptor_, other.descriptor_);
+  std::swap(direct_, other.direct_);
   std::swap(path_, other.path_);
   return *this;
 }
@@ -78,8 +81,17 @@ int64_t File::size() const {
   return info.st_size;
 }
 
+void File::bypass_cache() {
+  const int flags = ::fcntl(descriptor_, F_GETFL);
+  if (flags >= 0) direct_ = DirectFile(path_.c_str(), flags & O_ACCMODE);
+}
+
 void File::read_at(int64_t offset, void* data, int64_t bytes) const {
   auto* cursor = static_cast<char*>(data);
+  const int64_t read = direct_.read(descriptor_, offset, cursor, bytes);
+  cursor += read;
+  offset += read;
+  bytes -= read;
   while (bytes > 0) {
     const ssize_t moved = ::pread(descriptor_, cursor, std::min(bytes, kMaxTransfer), offset);
     if (moved < 0 && errno == EINTR) continue;
@@ -96,6 +108,16 @@ void File::read_at(int64_t offset, void* data, int64_t bytes) const {
 
 void File::write_at(int64_t offset, const void* data, int64_t bytes) {
   const auto* cursor = static_cast<const char*>(data);
+  const DirectFile::Range middle = direct_.write(offset, cursor, bytes);
+  if (middle.begin < middle.end) {
+    write_buffered(offset, cursor, middle.begin - offset);
+    write_buffered(middle.end, cursor + (middle.end - offset), offset + bytes - middle.end);
+  } else {
+    write_buffered(offset, cursor, bytes);
+  }
+}
+
+void File::write_buffered(int64_t offset, const char* cursor, int64_t bytes) {
   while (bytes > 0) {
     const ssize_t moved = ::pwrite(descriptor_, cursor, std::min(bytes, kMaxTransfer), offset);
     if (moved < 0 && errno == EINTR) continue;
@@ -122,6 +144,7 @@ void File::sync() {
 }
 
 void File::close() {
+  direct_ = DirectFile();
   if (descriptor_ < 0) return;
   if (::close(std::exchange(descriptor_, -1)) != 0) fail_writing(path_, "close", errno);
 }

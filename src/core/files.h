@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "core/direct_file.h"
+
 namespace halftone {
 
 namespace fs = std::filesystem;
@@ -24,6 +26,11 @@ class File {
   static File create(const fs::path& path);
   static File open_for_writing(const fs::path& path);
 
+  // Large transfers go past the page cache from now on where the file system can: weights are
+  // written once and read once, and would push everything else out of memory. What the cache holds
+  // already is still read from there.
+  void bypass_cache();
+
   const fs::path& path() const { return path_; }
   int64_t size() const;
   // Fills exactly `bytes`; a file that ends before that is an InputError.
@@ -36,8 +43,10 @@ class File {
   void close();
 
  private:
+  void write_buffered(int64_t offset, const char* data, int64_t bytes);
   File(int descriptor, fs::path path) : descriptor_(descriptor), path_(std::move(path)) {}
   int descriptor_ = -1;
+  DirectFile direct_;
   fs::path path_;
 };
 

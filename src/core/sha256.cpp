@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
+#include <future>
 #include <vector>
 
 #include "kernels/check.h"
@@ -44,15 +46,28 @@ std::string sha256_of_bytes(const void* data, size_t bytes) {
   return sum.hex();
 }
 
+// A thread reads the next piece while this one is summed.
 std::string sha256_of_file(const fs::path& path) {
-  const File file = File::open_for_reading(path);
+  constexpr int64_t kPiece = 4 << 20;
+  File file = File::open_for_reading(path);
+  file.bypass_cache();
   const int64_t bytes = file.size();
-  std::vector<char> buffer(4 << 20);
+  std::array<std::vector<char>, 2> buffers;
+  const auto read = [&](int64_t offset, std::vector<char>& buffer) {
+    buffer.resize(static_cast<size_t>(std::min(kPiece, bytes - offset)));
+    file.read_at(offset, buffer.data(), static_cast<int64_t>(buffer.size()));
+  };
   Sha256 sum;
-  for (int64_t offset = 0; offset < bytes; offset += static_cast<int64_t>(buffer.size())) {
-    const int64_t part = std::min<int64_t>(bytes - offset, static_cast<int64_t>(buffer.size()));
-    file.read_at(offset, buffer.data(), part);
-    sum.update(buffer.data(), static_cast<size_t>(part));
+  if (bytes > 0) read(0, buffers[0]);
+  for (int64_t offset = 0, turn = 0; offset < bytes; offset += kPiece, turn = 1 - turn) {
+    std::future<void> next;
+    if (offset + kPiece < bytes) {
+      next = std::async(std::launch::async, read, offset + kPiece,
+                        std::ref(buffers[static_cast<size_t>(1 - turn)]));
+    }
+    const std::vector<char>& piece = buffers[static_cast<size_t>(turn)];
+    sum.update(piece.data(), piece.size());
+    if (next.valid()) next.get();
   }
   return sum.hex();
 }

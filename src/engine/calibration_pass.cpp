@@ -67,6 +67,7 @@ class Calibration {
       if (s == plan_.restored_at) pass_.restore(std::move(plan_.states));
       if (plan_.action(s) == StageAction::kSkip) continue;
       cluster_.world.activity().begin_stage("calibrate " + name);
+      if (cluster_.trace != nullptr) cluster_.trace->set_stage(s);
       try {
         if (plan_.action(s) == StageAction::kReplay) {
           replay_stage(s);
@@ -134,7 +135,10 @@ class Calibration {
     const LoadedStage loaded = load_and_observe(s, seen);
 
     auto start = Clock::now();
-    seen.statistics.reduce(cluster_.control, total_batches_);
+    {
+      const Span span(cluster_.trace, SpanKind::kReduce);
+      seen.statistics.reduce(cluster_.control, total_batches_);
+    }
     times_.forward_seconds += seconds_since(start);
 
     start = Clock::now();
@@ -151,6 +155,7 @@ class Calibration {
   void serve(size_t s, const std::vector<States>& inputs, const std::vector<LoadStep>& steps,
              const std::optional<ServedStage>& served) {
     const auto start = Clock::now();
+    const Span span(cluster_.trace, SpanKind::kForward);
     cluster_.world.activity().begin_step("second forward");
     check(served.has_value(), "propagate: quantized needs the quantized stage");
     pass_.restore(inputs);
@@ -172,7 +177,10 @@ class Calibration {
       seen.steps.push_back(loader_.step());
       const StagePart part = seen.steps.back().part;
       LoadedStage loaded = loader_.next();
-      seen.amax.merge(amax_of_stage(loaded, source_.checkpoint(), cluster_));
+      {
+        const Span span(cluster_.trace, SpanKind::kScan);
+        seen.amax.merge(amax_of_stage(loaded, source_.checkpoint(), cluster_));
+      }
       times_.load_seconds += seconds_since(start);
       start = Clock::now();
       cluster_.world.activity().begin_step("forward");
@@ -185,6 +193,7 @@ class Calibration {
   }
 
   void observe(const LoadStep& step, const LoadedStage& loaded, Seen& seen) {
+    const Span span(cluster_.trace, SpanKind::kForward);
     const size_t s = step.stage;
     const StageSpec& stage = model_.stages()[s];
     ObserveOptions options = options_.observe[s];

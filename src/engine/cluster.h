@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "core/trace.h"
 #include "dist/communicator.h"
 #include "dist/world.h"
 #include "kernels/thread_pool.h"
@@ -15,6 +16,7 @@ struct Cluster {
   Communicator& tensors;  // where the weights travel: NCCL with GPUs, else the same as control
   ThreadPool& pool;
   at::Device device;
+  Trace* trace = nullptr;  // null: nobody asks for times
 };
 
 }  // namespace halftone

@@ -13,6 +13,7 @@
 #include "dist/agreement.h"
 #include "engine/device_memory.h"
 #include "engine/stage_solver.h"
+#include "engine/stage_times.h"
 #include "engine/summary.h"
 #include "engine/target_solver.h"
 #include "export/staged_output.h"
@@ -171,7 +172,7 @@ class QuantizeJob {
         journal_(journal),
         options_(options),
         cluster_(cluster),
-        queue_(write_queue_bytes(source)),
+        queue_(write_queue_bytes(source), cluster.trace),
         held_(options.residency == Residency::kResident),
         compressor_(make_compressor()),
         solver_(model, targets, solve_context(), options.from_store, compressor_.get()),
@@ -297,6 +298,7 @@ class QuantizeJob {
     activity.begin_stage("finish");
     activity.begin_step("write");
     Communicator& ranks = cluster_.control;
+    if (cluster_.trace != nullptr) cluster_.trace->set_stage(model_.stages().size());
     result_.phases["load"] = {times.load_seconds, sum_over_ranks(times.bytes_read, ranks)};
     result_.phases["forward"] = {times.forward_seconds, 0};
     result_.phases["pack"] = {times.consume_seconds, 0};
@@ -322,6 +324,7 @@ class QuantizeJob {
       result_.outputs.push_back(describe(targets_[t], source_, records_[t]));
       result_.outputs[t].digest = writers_[t].digest(ranks);
     }
+    result_.times = stage_times(model_, cluster_);
     result_.phases["finish"] = {seconds_since(start), 0};
     for (size_t t = 0; t < targets_.size(); ++t) {
       const Json summary = make_summary(targets_[t], result_, t, records_[t], options_.resolved);

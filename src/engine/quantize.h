@@ -56,6 +56,7 @@ struct QuantizeResult {
   std::vector<Output> outputs;    // in the order of the targets; fallbacks are counted on rank 0
   size_t resumed_from_stage = 0;  // 0: from the beginning
   std::map<std::string, Phase> phases;
+  Json times;              // stage_times()
   int64_t host_bytes = 0;  // the largest peak of all ranks
   int64_t device_bytes = 0;
   Residency residency = Residency::kStream;

@@ -113,7 +113,8 @@ void StageLoader::post(size_t step) {
     pending_.kept = at::empty({part}, at::kByte);
   }
   void* copy = pending_.kept.defined() ? pending_.kept.mutable_data_ptr() : nullptr;
-  prefetcher_.post([this, begin, part, target, copy] {
+  prefetcher_.post([this, step, begin, part, target, copy] {
+    const Span span(cluster_.trace, SpanKind::kRead, steps_[step].stage);
     read_stage_range(checkpoint_, pending_.image, begin, part, target);
     if (copy != nullptr) std::memcpy(copy, target, static_cast<size_t>(part));
   });
@@ -122,7 +123,10 @@ void StageLoader::post(size_t step) {
 LoadedStage StageLoader::next() {
   check(next_ < steps_.size(), "every step is loaded once");
   const auto start = std::chrono::steady_clock::now();
-  prefetcher_.wait();
+  {
+    const Span span(cluster_.trace, SpanKind::kWait);
+    prefetcher_.wait();
+  }
   seconds_waiting_ += seconds_since(start);
   Pending ready = std::move(pending_);
   if (++next_ < steps_.size()) post(next_);
@@ -138,6 +142,7 @@ LoadedStage StageLoader::next() {
 }
 
 at::Tensor StageLoader::gather(const Pending& ready) {
+  const Span span(cluster_.trace, SpanKind::kGather);
   Communicator& ranks = cluster_.tensors;
   const int64_t part = ready.image.part_bytes(ranks.size());
   at::Tensor bytes = ready.part;

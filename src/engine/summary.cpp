@@ -68,6 +68,7 @@ Json make_summary(const Target& target, const QuantizeResult& result, size_t ind
   summary["recipe"] = to_json(target.plan.recipe);
   summary["tensors"] = accounting_json(target.hf.accounting);
   summary["phases"] = phases_json(result.phases);
+  if (!result.times.is_null()) summary.update(result.times);
   summary["peak_memory"] = peak_json(result);
   summary["memory"] = memory_json(result.predicted, result.host_bytes, result.device_bytes);
   summary["rows_per_call"] = rows_json(result);

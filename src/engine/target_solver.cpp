@@ -40,7 +40,10 @@ std::optional<ServedStage> TargetSolver::solve_all(const CalibratedStage& seen,
     const StagePlan& stage_plan = plan.stages[seen.index];
     Choices choices(stage.linears.size());
     const StageSolution solution = solve(seen, plan, choices);
-    pack(seen, solution, packers[t]);
+    {
+      const Span span(context_.cluster.trace, SpanKind::kPack);
+      pack(seen, solution, packers[t]);
+    }
     const Json coverage = expert_coverage(stage, seen.statistics, context_.expert_floor);
     if (!coverage.is_null()) {
       stage_records_[t][stage.name] = {{"format", "experts"}, {"expert_coverage", coverage}};
@@ -67,6 +70,7 @@ void TargetSolver::pack(const CalibratedStage& seen, const StageSolution& soluti
 
 StageSolution TargetSolver::solve(const CalibratedStage& seen, const TargetPlan& plan,
                                   Choices& choices) const {
+  const Span span(context_.cluster.trace, SpanKind::kSolve);
   const StageSpec& stage = model_.stages()[seen.index];
   const StagePlan& stage_plan = plan.stages[seen.index];
   if (from_store_ != nullptr) {

@@ -179,11 +179,9 @@ std::vector<TensorSpec> cache_tensors(const AttentionSite& attention, KvFormat f
   return specs;
 }
 
-HfPlan plan_hf_export(const SourceLayout& source, const Model& model, const TargetPlan& target,
-                      int64_t max_shard_bytes) {
-  HfPlan plan;
-  const auto shards =
-      split_into_shards(Planner(source, model, target).collect(plan.accounting), max_shard_bytes);
+HfLayout lay_out(const std::vector<std::vector<TensorSpec>>& units, int64_t max_shard_bytes) {
+  HfLayout layout;
+  const auto shards = split_into_shards(units, max_shard_bytes);
   std::set<std::string> names;
   for (size_t i = 0; i < shards.size(); ++i) {
     for (const TensorSpec& spec : shards[i]) {
@@ -192,12 +190,20 @@ HfPlan plan_hf_export(const SourceLayout& source, const Model& model, const Targ
             concat("the source already holds a tensor called '", spec.name,
                    "', which the quantized checkpoint needs: is it quantized already?"));
       }
-      plan.layout.file_of[spec.name] = i;
-      plan.layout.total_bytes += spec.bytes();
-      plan.layout.total_elements += spec.bytes() / size_of(spec.dtype);
+      layout.file_of[spec.name] = i;
+      layout.total_bytes += spec.bytes();
+      layout.total_elements += spec.bytes() / size_of(spec.dtype);
     }
-    plan.layout.files.push_back({shard_name(i, shards.size()), plan_safetensors(shards[i])});
+    layout.files.push_back({shard_name(i, shards.size()), plan_safetensors(shards[i])});
   }
+  return layout;
+}
+
+HfPlan plan_hf_export(const SourceLayout& source, const Model& model, const TargetPlan& target,
+                      int64_t max_shard_bytes) {
+  HfPlan plan;
+  const auto units = Planner(source, model, target).collect(plan.accounting);
+  plan.layout = lay_out(units, max_shard_bytes);
   return plan;
 }
 

@@ -48,6 +48,10 @@ struct HfPlan {
 HfPlan plan_hf_export(const SourceLayout& source, const Model& model, const TargetPlan& target,
                       int64_t max_shard_bytes);
 
+// Tensors in units that stay in one file each, in order, in as many files as the limit asks for. A
+// name that comes twice is an InputError.
+HfLayout lay_out(const std::vector<std::vector<TensorSpec>>& units, int64_t max_shard_bytes);
+
 // The names of an attention's cache scales ("k_proj.k_scale").
 std::string key_scale_name(const std::string& attention);
 std::string value_scale_name(const std::string& attention);

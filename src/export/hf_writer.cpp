@@ -45,6 +45,7 @@ void HfWriter::begin(Communicator& communicator, bool resumed) {
   communicator.barrier();
   for (const HfLayout::OutputFile& planned : layout_.files) {
     files_.push_back(File::open_for_writing(folder_ / planned.name));
+    files_.back().bypass_cache();
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "core/memory.h"
 #include "core/sha256.h"
 #include "io/safetensors_header.h"
 #include "io/shown_name.h"
@@ -122,6 +123,10 @@ Checkpoint::Checkpoint(const fs::path& directory) : directory_(directory) {
     }
   }
   for (const auto& [name, place] : places_) names_.push_back(name);
+  // What memory could not keep until it is read again need not go through the page cache.
+  if (total_bytes() > available_host_bytes() / 4) {
+    for (const auto& shard : shards_) shard->bypass_cache();
+  }
 }
 
 bool Checkpoint::has(const std::string& name) const {

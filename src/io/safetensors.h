@@ -39,6 +39,8 @@ class SafetensorsFile {
   // Bytes [begin, begin + bytes) of a tensor.
   void read(const TensorInfo& tensor, int64_t begin, int64_t bytes, void* data) const;
   std::vector<char> read_all(const TensorInfo& tensor) const;
+  // File::bypass_cache().
+  void bypass_cache() { file_.bypass_cache(); }
 
  private:
   File file_;

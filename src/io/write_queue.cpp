@@ -16,6 +16,7 @@ struct Job {
   File* file = nullptr;
   int64_t offset = 0;
   std::vector<char> data;
+  size_t stage = 0;  // of the trace
 
   int64_t bytes() const { return static_cast<int64_t>(data.size()); }
 };
@@ -23,9 +24,10 @@ struct Job {
 }  // namespace
 
 struct WriteQueue::State {
-  explicit State(int64_t limit_bytes) : limit(limit_bytes) {}
+  State(int64_t limit_bytes, Trace* times) : limit(limit_bytes), trace(times) {}
 
   const int64_t limit;
+  Trace* const trace;
   std::mutex mutex;
   std::condition_variable work;   // for the thread
   std::condition_variable space;  // for write() and drain()
@@ -52,6 +54,7 @@ struct WriteQueue::State {
       const auto begin = std::chrono::steady_clock::now();
       std::exception_ptr thrown;
       try {
+        const Span span(trace, SpanKind::kWrite, job.stage);
         job.file->write_at(job.offset, job.data.data(), bytes);
       } catch (...) {
         thrown = std::current_exception();
@@ -80,7 +83,8 @@ struct WriteQueue::State {
   }
 };
 
-WriteQueue::WriteQueue(int64_t limit_bytes) : state_(std::make_unique<State>(limit_bytes)) {
+WriteQueue::WriteQueue(int64_t limit_bytes, Trace* trace)
+    : state_(std::make_unique<State>(limit_bytes, trace)) {
   check(limit_bytes > 0, "a write queue has a limit above zero");
   state_->thread = std::thread([state = state_.get()] { state->run(); });
 }
@@ -95,13 +99,18 @@ WriteQueue::~WriteQueue() {
 }
 
 void WriteQueue::write(File& file, int64_t offset, std::vector<char> data) {
-  Job job{&file, offset, std::move(data)};
+  Trace* const trace = state_->trace;
+  Job job{&file, offset, std::move(data), trace != nullptr ? trace->stage() : 0};
   const int64_t bytes = job.bytes();
   std::unique_lock lock(state_->mutex);
-  state_->space.wait(lock, [&] {
+  const auto has_space = [&] {
     return state_->failure || state_->waiting_bytes == 0 ||
            state_->waiting_bytes + bytes <= state_->limit;
-  });
+  };
+  if (!has_space()) {
+    const Span span(trace, SpanKind::kWait);
+    state_->space.wait(lock, has_space);
+  }
   state_->rethrow();
   state_->waiting_bytes += bytes;
   state_->jobs.push_back(std::move(job));
@@ -109,6 +118,7 @@ void WriteQueue::write(File& file, int64_t offset, std::vector<char> data) {
 }
 
 void WriteQueue::drain() {
+  const Span span(state_->trace, SpanKind::kWait);
   std::unique_lock lock(state_->mutex);
   state_->space.wait(lock,
                      [this] { return state_->failure || (state_->jobs.empty() && !state_->busy); });

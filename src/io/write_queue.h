@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/files.h"
+#include "core/trace.h"
 
 namespace halftone {
 
@@ -13,7 +14,7 @@ namespace halftone {
 // buffer is let through alone). The first failure is rethrown by the next call.
 class WriteQueue {
  public:
-  explicit WriteQueue(int64_t limit_bytes);
+  explicit WriteQueue(int64_t limit_bytes, Trace* trace = nullptr);
   // Waits for the writes under way and drops those that have not begun.
   ~WriteQueue();
 

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <vector>
+
 #include "tests/core/temporary_folder.h"
 
 namespace halftone {
@@ -25,6 +27,30 @@ TEST(FilesTest, WritesAtOffsets) {
   file.write_at(0, "1234", 4);
   file.close();
   EXPECT_EQ(read_text_file(folder.path() / "b"), "12345678");
+}
+
+// Every alignment of a transfer's ends, with neighbours that must stay as they are.
+TEST(FilesTest, PastTheCacheEveryByteLandsWhereItBelongs) {
+  const TemporaryFolder folder;
+  constexpr int64_t kBytes = 9 << 20;
+  std::string expected(kBytes, '\0');
+  for (int64_t i = 0; i < kBytes; ++i) expected[static_cast<size_t>(i)] = static_cast<char>(i * 7);
+  File file = File::create(folder.path() / "c");
+  file.reserve(kBytes);
+  file.bypass_cache();
+  const std::vector<int64_t> ends{0, 5, 4096, 300'001, 1 << 20, (6 << 20) + 77, kBytes};
+  for (size_t i = ends.size() - 1; i > 0; --i) {
+    file.write_at(ends[i - 1], expected.data() + ends[i - 1], ends[i] - ends[i - 1]);
+  }
+  file.sync();
+  EXPECT_EQ(read_text_file(folder.path() / "c"), expected);
+  for (size_t i = 0; i + 1 < ends.size(); ++i) {
+    std::string part(static_cast<size_t>(kBytes - ends[i]), '\0');
+    file.read_at(ends[i], part.data(), kBytes - ends[i]);
+    EXPECT_EQ(part, expected.substr(static_cast<size_t>(ends[i])));
+  }
+  std::string beyond(1 << 20, '\0');
+  expect_error<InputError>([&] { file.read_at(kBytes - 512, beyond.data(), 1 << 20); }, "ends at");
 }
 
 TEST(FilesTest, ErrorsNameTheFile) {
