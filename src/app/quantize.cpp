@@ -64,6 +64,7 @@ JournalOptions journal_options(const Options& options, const fs::path& out,
   refuse_foreign_store(options, journal.workspace, model, data);
   journal.identity = {{"halftone version", HALFTONE_VERSION},
                       {"model", model},
+                      {"model's time of change", checkpoint.change_time()},
                       {"data", data},
                       {"output", out.string()},
                       {"recipe", list},
@@ -174,6 +175,7 @@ void run(const Options& options, const World* world) {
   plan_memory(source, *model, targets, shape_of(batches), options, setup.cluster(),
               quantize_options);
   const Cluster& cluster = setup.cluster();
+  make_parent(out, speaks, cluster.control);
   RunJournal journal(
       journal_options(options, out, checkpoint, data, recipes, quantize_options, cluster.device),
       *model, cluster);
@@ -183,10 +185,17 @@ void run(const Options& options, const World* world) {
     journal.clear();
   } else {
     check_output(out, model_dir, options.get_flag("overwrite"));
-    make_parent(out, speaks, cluster.control);
-    check_shared_folder(out.parent_path(), seat_of(*world, cluster.control), cluster.control,
-                        "--out");
-    result = quantize(source, *model, targets, batches, &journal, quantize_options, cluster);
+    const HostSeat seat = seat_of(*world, cluster.control);
+    check_shared_folder(out.parent_path(), seat, cluster.control, "--out");
+    check_shared_folder(workspace_of(options, out), seat, cluster.control, "--workspace");
+    try {
+      result = quantize(source, *model, targets, batches, &journal, quantize_options, cluster);
+    } catch (const ReadError&) {
+      throw;
+    } catch (const InputError&) {
+      journal.forget();
+      throw;
+    }
   }
   if (options.given("trace")) write_trace(options.get("trace"), *model, cluster);
   if (!speaks) return;

@@ -45,6 +45,10 @@ struct UsageError : Error {
 struct InputError : Error {
   explicit InputError(const std::string& text) : Error(ExitCode::kInput, text) {}
 };
+// The system could not read a file: unlike other bad input this may pass.
+struct ReadError : InputError {
+  using InputError::InputError;
+};
 struct ResourceError : Error {
   explicit ResourceError(const std::string& text) : Error(ExitCode::kResources, text) {}
 };

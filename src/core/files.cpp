@@ -20,7 +20,7 @@ namespace {
 constexpr int64_t kMaxTransfer = int64_t{1} << 30;
 
 [[noreturn]] void fail_reading(const fs::path& path, const char* what, int error) {
-  throw InputError(concat("cannot ", what, " '", path.string(), "': ", errno_text(error)));
+  throw ReadError(concat("cannot ", what, " '", path.string(), "': ", errno_text(error)));
 }
 
 [[noreturn]] void fail_writing(const fs::path& path, const char* what, int error) {
@@ -196,6 +196,12 @@ void sync_directory(const fs::path& directory) {
   const int error = errno;
   ::close(descriptor);
   if (result != 0 && error != EINVAL) fail_writing(directory, "sync folder", error);
+}
+
+int64_t change_time(const fs::path& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0) fail_reading(path, "stat", errno);
+  return static_cast<int64_t>(info.st_mtim.tv_sec) * 1'000'000'000 + info.st_mtim.tv_nsec;
 }
 
 int64_t free_bytes(const fs::path& existing) {

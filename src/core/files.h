@@ -12,7 +12,7 @@ namespace halftone {
 
 namespace fs = std::filesystem;
 
-// An open file. All functions throw InputError (reading) or ResourceError (writing) that name the
+// An open file. All functions throw ReadError (reading) or ResourceError (writing) that name the
 // path and the system's reason.
 class File {
  public:
@@ -61,5 +61,7 @@ void rename_path(const fs::path& from, const fs::path& to);
 // Makes renames and new names in the folder durable.
 void sync_directory(const fs::path& directory);
 int64_t free_bytes(const fs::path& existing);
+// When a file's content was changed last, in nanoseconds.
+int64_t change_time(const fs::path& path);
 
 }  // namespace halftone

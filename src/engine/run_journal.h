@@ -59,6 +59,8 @@ class RunJournal {
   void finish_stage(size_t stage, const Json& records, const BatchPass& pass, size_t computed,
                     const std::function<void()>& make_durable);
 
+  // What was saved is of no use to any run, since the input is bad. Local, by the rank that saw it.
+  void forget() { workspace_.remove_manifest(); }
   // Everything is written: makes the calibration store, then keeps `result` for completed().
   void complete(const Json& result);
   // The output has its name: removes everything but the calibration store.

@@ -1,5 +1,6 @@
 #include "io/checkpoint.h"
 
+#include <algorithm>
 #include <set>
 #include <system_error>
 
@@ -181,6 +182,14 @@ std::string Checkpoint::fingerprint() const {
     add(shard->path().filename().string(), file.size(), read_safetensors_header(file));
   }
   return sum.hex();
+}
+
+int64_t Checkpoint::change_time() const {
+  int64_t latest = 0;
+  for (const auto& shard : shards_) {
+    latest = std::max(latest, halftone::change_time(shard->path()));
+  }
+  return latest;
 }
 
 }  // namespace halftone

@@ -32,6 +32,9 @@ class Checkpoint {
   // SHA-256 over config.json's bytes and every shard's name, size and header: identifies a source
   // without reading its weights.
   std::string fingerprint() const;
+  // When one of the shards was changed last, in nanoseconds: the fingerprint does not tell whether
+  // weights were replaced by others of the same shapes.
+  int64_t change_time() const;
 
  private:
   struct Place {

@@ -166,7 +166,8 @@ class Streams(CliTest):
             printed = self.succeed_json(*options, ranks=ranks)
             self.assertEqual([entry["format"] for entry in printed["outputs"]], ["fp8", "nvfp4"])
             self.assertEqual(set(printed),
-                             {"outputs", "phases", "peak_memory", "resumed_from_stage"})
+                             {"outputs", "phases", "peak_memory", "memory", "rows_per_call",
+                              "residency", "weights_held_bytes", "resumed_from_stage"})
             logged = run(*options, "--json", ranks=ranks).stderr
             self.assertIn("4 batches", logged)
 

@@ -10,6 +10,11 @@ SHAPE = ("--hidden", 640, "--intermediate", 1728, "--heads", 10, "--kv-heads", 1
 
 
 class Memory(CliTest):
+    def write_data(self, samples):
+        draw = random.Random(7)
+        self.data = self.write("ids.jsonl", "\n".join(
+            json.dumps([draw.randrange(VOCABULARY) for _ in range(16)]) for _ in range(samples)))
+
     def peak(self, layers, formats, ranks):
         """The least of two runs: how far reads and writes run ahead varies by a few stages."""
         return min(self.peak_of_one_run(layers, formats, ranks) for _ in range(2))
@@ -27,9 +32,7 @@ class Memory(CliTest):
         return peak
 
     def test_eight_times_the_layers(self):
-        draw = random.Random(7)
-        self.data = self.write("ids.jsonl", "\n".join(
-            json.dumps([draw.randrange(VOCABULARY) for _ in range(16)]) for _ in range(4)))
+        self.write_data(4)
         for formats, ranks in (("fp8", None), ("nvfp4", 2)):
             with self.subTest(formats=formats, ranks=ranks):
                 peaks = [self.peak(layers, formats, ranks) for layers in (8, 16, 32, 64)]
@@ -38,10 +41,10 @@ class Memory(CliTest):
 
     def test_what_is_held(self):
         """Halves with two ranks, and the peak holds no second copy of it."""
-        draw = random.Random(7)
-        self.data = self.write("ids.jsonl", json.dumps([draw.randrange(VOCABULARY)
-                                                        for _ in range(16)]))
-        model = make_model(self.folder / "model", 16, seed=16)
+        self.write_data(1)
+        model = self.folder / "model"
+        self.succeed("synthesize", "--out", model, *SHAPE, "--layers", 16)
+
         def measure(name, ranks, residency):
             result = self.succeed_json("quantize", "--model", model, "--format", name, "--overwrite",
                                        "--calib", self.data, "--out", self.folder / "out",

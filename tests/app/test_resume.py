@@ -7,7 +7,7 @@ import shutil
 import signal
 import time
 
-from halftone_cli import (DATA, NANO_LLAMA, USAGE, CliTest, file_sums, main, sha256_of)
+from halftone_cli import (DATA, INPUT, NANO_LLAMA, USAGE, CliTest, file_sums, main, sha256_of)
 from interruptions import RandomKills, kill_all, start, wait_for
 
 NANO_DEEPSEEK = DATA / "models" / "nano-deepseek-v3"
@@ -175,6 +175,23 @@ class Resume(CliTest):
             os.chown(self.workspace, 0, 0)
         self.write_manifest(manifest)
         self.assertGreater(self.go_on(options)["resumed_from_stage"], 0)
+
+    def test_weights_that_were_replaced(self):
+        """Other weights of the same shapes; and bad ones leave nothing to go on from."""
+        model = self.folder / "model"
+        shutil.copytree(NANO_LLAMA, model)
+        weights = model / "model.safetensors"
+        options = self.options(model=model)
+        self.interrupt(options, 2)
+        data = bytearray(weights.read_bytes())
+        data[-2:] = b"\x80\x7f"  # infinity
+        weights.write_bytes(data)
+        self.refuse(USAGE, ["another run", "model's time of change"], *options, "--out", self.out)
+        self.refuse(INPUT, ["NaN or infinity"], *options, "--out", self.out, "--overwrite")
+        self.assertFalse((self.workspace / "manifest.json").exists())
+        shutil.copy(NANO_LLAMA / "model.safetensors", weights)
+        self.expect(options)
+        self.assertEqual(self.go_on(options)["resumed_from_stage"], 0)
 
     def test_beginning_anew(self):
         options = self.options()

@@ -60,7 +60,7 @@ class Summary(CliTest):
         self.assertEqual(summary["tensors"], {"quantized": 28, "copied": 11, "extra": [],
                                               "dropped": []})
         self.assertEqual(summary["phases"], printed["phases"])
-        self.assertEqual(set(summary["phases"]), {"load", "forward", "pack", "write", "finish"})
+        self.assertEqual(set(summary["phases"]), {"load", "forward", "pack", "save", "write", "finish"})
         for phase in summary["phases"].values():
             self.assertGreaterEqual(phase["seconds"], 0.0)
         self.assertEqual(summary["phases"]["load"]["bytes"],
