@@ -20,8 +20,8 @@ struct WatchdogOptions {
 // Threads that tell the other ranks what this one does, hear the same of them, and end the process
 // with exit code 5 and a message when one is lost, whatever its main thread hangs in.
 // Reports travel on a communicator of their own, each rank's whole list to the ranks 1, 2, 4, ...
-// before and behind it, so that news reaches N ranks in log2(N) steps over N log2(N) connections. The ranks of
-// a host also watch each other's processes: the end of one shows at once.
+// before and behind it, so that news reaches N ranks in log2(N) steps over N log2(N) connections.
+// The ranks of a host also watch each other's processes: the end of one shows at once.
 class Watchdog {
  public:
   // Collective. For worlds of two ranks and more.

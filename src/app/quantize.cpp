@@ -42,12 +42,14 @@ fs::path workspace_of(const Options& options, const fs::path& out) {
 }
 
 // A store that somebody chose the place of is not replaced by that of another model or other data.
-void refuse_foreign_store(const Options& options, const fs::path& folder, const std::string& model,
-                          const std::string& data) {
+void refuse_foreign_store(const Options& options, const fs::path& folder,
+                          const Checkpoint& checkpoint, const std::string& data) {
   const fs::path path = folder / "calibration.h5";
   if (!options.given("workspace") || options.get_flag("overwrite") || !fs::exists(path)) return;
   const StatisticsStore old = StatisticsStore::open(path);
-  if (old.text("model_fingerprint") == model && old.text("data_fingerprint") == data) return;
+  if (old.text("model_fingerprint") == checkpoint.fingerprint() &&
+      old.text("data_fingerprint") == data)
+    return;
   throw UsageError(concat("'", path.string(), "' belongs to another model or other data: choose ",
                           "another --workspace, or pass --overwrite"));
 }
@@ -61,7 +63,6 @@ JournalOptions journal_options(const Options& options, const fs::path& out,
   const std::string model = checkpoint.fingerprint();
   JournalOptions journal;
   journal.workspace = workspace_of(options, out);
-  refuse_foreign_store(options, journal.workspace, model, data);
   journal.identity = {{"halftone version", HALFTONE_VERSION},
                       {"model", model},
                       {"model's time of change", checkpoint.change_time()},
@@ -90,16 +91,21 @@ JournalOptions journal_options(const Options& options, const fs::path& out,
   return journal;
 }
 
-// Whether an earlier run of this command had given its output its name when it was killed.
-std::optional<QuantizeResult> published_result(const RunJournal& journal) {
+bool is_published(const QuantizeResult& result) {
+  return std::all_of(result.outputs.begin(), result.outputs.end(), [](const auto& output) {
+    const fs::path summary = output.dir / "summary.json";
+    return fs::exists(summary) && read_json_file(summary).value("digest", "") == output.digest;
+  });
+}
+
+// The result of an earlier run of this command that had given its output its name when it was
+// killed. Rank 0 looks: another host may not see the output yet. Collective.
+std::optional<QuantizeResult> published_result(const RunJournal& journal, Communicator& ranks) {
   if (!journal.completed()) return std::nullopt;
   const QuantizeResult result = quantize_result_of(*journal.completed(), "manifest.json");
-  for (const QuantizeResult::Output& output : result.outputs) {
-    const fs::path summary = output.dir / "summary.json";
-    if (!fs::exists(summary)) return std::nullopt;
-    if (read_json_file(summary).value("digest", "") != output.digest) return std::nullopt;
-  }
-  return result;
+  int64_t published = ranks.rank() == 0 && is_published(result) ? 1 : 0;
+  ranks.broadcast(&published, sizeof(published), 0);
+  return published != 0 ? std::optional(result) : std::nullopt;
 }
 
 // Before the work begins: the trace is written when everything else is done.
@@ -142,10 +148,12 @@ void run(const Options& options, const World* world) {
   const std::unique_ptr<Model> model = open_model(options, checkpoint);
   const SourceLayout source(checkpoint, *model);
   for (const Recipe& recipe : recipes) check_rules(options, *model, recipe, speaks);
-  // With a manifest the output may be that of this very command.
-  const bool interrupted = Workspace(workspace_of(options, out)).has_manifest();
-  if (!interrupted) check_output(out, model_dir, options.get_flag("overwrite"));
-  if (speaks) check_trace(options);
+  if (speaks) {
+    // With a manifest the output may be that of this very command.
+    const bool interrupted = Workspace(workspace_of(options, out)).has_manifest();
+    if (!interrupted) check_output(out, model_dir, options.get_flag("overwrite"));
+    check_trace(options);
+  }
   const std::vector<Target> targets = make_targets(options, source, *model, recipes, out);
   if (speaks) {
     warn_of_extra(*model, targets.front().hf.accounting.extra);
@@ -176,15 +184,16 @@ void run(const Options& options, const World* world) {
               quantize_options);
   const Cluster& cluster = setup.cluster();
   make_parent(out, speaks, cluster.control);
+  if (speaks) refuse_foreign_store(options, workspace_of(options, out), checkpoint, data);
   RunJournal journal(
       journal_options(options, out, checkpoint, data, recipes, quantize_options, cluster.device),
       *model, cluster);
-  std::optional<QuantizeResult> result = published_result(journal);
+  std::optional<QuantizeResult> result = published_result(journal, cluster.control);
   if (result) {
     if (speaks) log_info("an earlier run of this command is complete: nothing is left to do");
     journal.clear();
   } else {
-    check_output(out, model_dir, options.get_flag("overwrite"));
+    if (speaks) check_output(out, model_dir, options.get_flag("overwrite"));
     const HostSeat seat = seat_of(*world, cluster.control);
     check_shared_folder(out.parent_path(), seat, cluster.control, "--out");
     check_shared_folder(workspace_of(options, out), seat, cluster.control, "--workspace");

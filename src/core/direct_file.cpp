@@ -6,10 +6,8 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <new>
 #include <utility>
 #include <vector>
 
@@ -21,16 +19,12 @@ constexpr int64_t kPage = 4096;
 constexpr int64_t kSmallest = 64 * kPage;
 constexpr int64_t kBounce = int64_t{4} << 20;
 
-struct Free {
-  void operator()(void* memory) const { std::free(memory); }
-};
-
 // O_DIRECT takes aligned memory. One buffer a thread, so that it stays in the caches.
 char* bounce_buffer() {
-  thread_local const std::unique_ptr<char, Free> buffer(
-      static_cast<char*>(std::aligned_alloc(kPage, kBounce)));
-  if (buffer == nullptr) throw std::bad_alloc();
-  return buffer.get();
+  thread_local std::vector<char> buffer(static_cast<size_t>(kBounce + kPage));
+  void* begin = buffer.data();
+  size_t space = buffer.size();
+  return static_cast<char*>(std::align(kPage, kBounce, begin, space));
 }
 
 int64_t round_down(int64_t value) {

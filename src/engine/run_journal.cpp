@@ -75,7 +75,11 @@ RunJournal::RunJournal(JournalOptions options, const Model& model, const Cluster
   }
   // Rank 0's view: another host may still see an older file.
   text = broadcast_text(cluster_.control, std::move(text), 0);
-  if (!text.empty() && !leads()) read_manifest(parse_json(text, "manifest.json"));
+  if (leads()) return;
+  // A host of a network file system may believe for a while that what it once looked for in vain is
+  // not there; making it again ends that.
+  workspace_.create();
+  if (!text.empty()) read_manifest(parse_json(text, "manifest.json"));
 }
 
 void RunJournal::refuse_other_run(const Json& manifest) const {
@@ -185,9 +189,7 @@ ResumePlan RunJournal::plan(size_t computed, bool can_replay, const std::vector<
     remove_rubbish();
   }
   cluster_.control.barrier();
-  // A host of a network file system may believe for a while that what it once looked for in vain is
-  // not there; making it again ends that.
-  make_folder(workspace_.folder() / kStates);
+  if (!leads()) make_folder(workspace_.folder() / kStates);  // as in the constructor
   std::vector<bool> finished;
   for (const auto& file : finished_) finished.push_back(file.has_value());
   ResumePlan plan = plan_resume(finished, saved_stage_, computed, can_replay);
