@@ -109,6 +109,7 @@ World::~World() {
   MPI_Initialized(&started);
   MPI_Finalized(&finished);
   if (started != 0 && finished == 0) MPI_Finalize();
+  if (last_ && std::uncaught_exceptions() == 0) last_();
 }
 
 void World::start_watchdog(std::chrono::milliseconds limit) const {

@@ -1,8 +1,10 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "dist/activity.h"
@@ -40,6 +42,10 @@ class World {
   // Collective; does nothing in a world of one.
   void start_watchdog(std::chrono::milliseconds limit) const;
 
+  // What this process does when MPI has ended on all ranks: a kill before that finds it undone.
+  // Not after an error. `last` must not throw.
+  void at_end(std::function<void()> last) const { last_ = std::move(last); }
+
   // Ends all ranks with this exit code within seconds, whatever they hang in; returns only in a
   // world of one.
   void abort(int exit_code) const;
@@ -57,6 +63,7 @@ class World {
   bool threads_talk_ = false;  // MPI_THREAD_MULTIPLE
   std::unique_ptr<Activity> activity_ = std::make_unique<Activity>();
   mutable std::unique_ptr<Watchdog> watchdog_;
+  mutable std::function<void()> last_;
 };
 
 }  // namespace halftone

@@ -91,6 +91,14 @@ JournalOptions journal_options(const Options& options, const fs::path& out,
   return journal;
 }
 
+void forget(const Workspace& workspace) {
+  try {
+    workspace.remove_manifest();
+  } catch (const Error& error) {
+    log_warn(error.what());
+  }
+}
+
 bool is_published(const QuantizeResult& result) {
   return std::all_of(result.outputs.begin(), result.outputs.end(), [](const auto& output) {
     const fs::path summary = output.dir / "summary.json";
@@ -208,6 +216,8 @@ void run(const Options& options, const World* world) {
   }
   if (options.given("trace")) write_trace(options.get("trace"), *model, cluster);
   if (!speaks) return;
+  // As late as can be: without it the same command would find an output that exists already.
+  world->at_end([workspace = Workspace(workspace_of(options, out))] { forget(workspace); });
   log_memory(result->predicted, result->host_bytes, result->device_bytes);
   print_result(options, *result);
 }

@@ -350,7 +350,8 @@ void RunJournal::complete(const Json& result) {
 
 void RunJournal::clear() {
   if (leads()) {
-    workspace_.remove_manifest();
+    std::fill(finished_.begin(), finished_.end(), std::nullopt);
+    workspace_.write_manifest(manifest());
     for (const std::string& folder : {kStages, kStates}) {
       std::error_code error;
       fs::remove_all(workspace_.folder() / folder, error);

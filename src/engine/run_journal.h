@@ -59,11 +59,12 @@ class RunJournal {
   void finish_stage(size_t stage, const Json& records, const BatchPass& pass, size_t computed,
                     const std::function<void()>& make_durable);
 
-  // What was saved is of no use to any run, since the input is bad. Local, by the rank that saw it.
-  void forget() { workspace_.remove_manifest(); }
+  // Whatever was saved is of no use to any run any more. Local.
+  void forget() const { workspace_.remove_manifest(); }
   // Everything is written: makes the calibration store, then keeps `result` for completed().
   void complete(const Json& result);
-  // The output has its name: removes everything but the calibration store.
+  // The output has its name: removes everything but the calibration store and what completed() will
+  // say until somebody forgets it.
   void clear();
 
   double seconds_saving() const { return spent_; }

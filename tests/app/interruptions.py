@@ -60,6 +60,15 @@ def wait_for(path, process):
         time.sleep(0.001)
 
 
+def manifest_of(out):
+    return Path(f"{out}.workspace") / "manifest.json"
+
+
+def is_over(out):
+    """Killed after its very last step: the output is there and nothing to go on from."""
+    return Path(out).exists() and not manifest_of(out).exists()
+
+
 class RandomKills:
     """Starts one command again and again, each time with another number of ranks, and kills it
     until it has been killed `kills` times; then lets it end."""
@@ -73,14 +82,17 @@ class RandomKills:
     def next_ranks(self, before):
         return self.draw.choice([ranks for ranks in self.ranks if ranks != before])
 
-    def run(self, options, workspace, duration):
-        """`duration`: seconds of an undisturbed run. The last run's exit code."""
+    def run(self, options, out, duration):
+        """`duration`: seconds of an undisturbed run. The last run's exit code, and how many were
+        killed."""
         ranks = None
         done = 0
         while done < self.kills:
             ranks = self.next_ranks(ranks)
-            self.resumed += (Path(workspace) / "manifest.json").exists()
-            process = start(options, ranks)
+            if is_over(out):
+                return 0, done
+            self.resumed += manifest_of(out).exists()
+            process = start((*options, "--out", out), ranks)
             try:
                 process.wait(self.draw.uniform(0.05, 1.0) * duration)
             except subprocess.TimeoutExpired:
@@ -91,4 +103,6 @@ class RandomKills:
                     kill_one_rank(process, self.draw)
                 continue
             return process.returncode, done  # faster than the kill
-        return start(options, self.next_ranks(ranks)).wait(), done
+        if is_over(out):
+            return 0, done
+        return start((*options, "--out", out), self.next_ranks(ranks)).wait(), done

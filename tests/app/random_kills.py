@@ -18,7 +18,7 @@ from interruptions import RandomKills
 
 def undisturbed(options, out, ranks=None):
     begin = time.monotonic()
-    subprocess.run(command_line(*options, "--out", out, ranks=ranks), check=True,
+    subprocess.run(command_line(*options, "--out", out, "--overwrite", ranks=ranks), check=True,
                    capture_output=True)
     return time.monotonic() - begin
 
@@ -35,8 +35,7 @@ def check_one(folder, options, kills, seed, ranks):
     # A run that ends before its kill is complete: the next one begins anew.
     while total < kills:
         killer.kills = kills - total
-        code, done = killer.run((*options, "--out", out, "--save-overhead", 1),
-                                folder / "out.workspace", duration)
+        code, done = killer.run((*options, "--save-overhead", 1), out, duration)
         total += done
         rounds += 1
         if code != 0 or file_sums(out) != expected:

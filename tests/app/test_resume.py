@@ -107,7 +107,7 @@ class Resume(CliTest):
         options = self.options(model=NANO_DEEPSEEK, name="nvfp4")
         self.expect(options)
         killer = RandomKills(seed, kills=4, ranks=(None, 2))
-        code, _ = killer.run((*options, "--out", self.out), self.workspace, self.duration)
+        code, _ = killer.run(options, self.out, self.duration)
         self.assertEqual(code, 0)
         self.assertEqual(file_sums(self.out), self.expected)
 
