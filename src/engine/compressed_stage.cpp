@@ -21,12 +21,6 @@ struct Item {
   std::vector<std::string> suffixes = {};  // of a linear's, in the same order
 };
 
-int64_t bytes_of(const TensorSpec& spec) {
-  int64_t bytes = size_of(spec.dtype);
-  for (const int64_t size : spec.shape) bytes *= size;
-  return bytes;
-}
-
 std::vector<Item> items_of(const StageSpec& stage, const StagePlan& plan, const LoadStep& step,
                            DType model_dtype) {
   std::map<std::string, size_t> linear_of;
@@ -112,7 +106,7 @@ class StepPacking {
       stored.shape = spec.shape;
       stored.dtype = spec.dtype;
       stored.pieces.push_back({spec.name, 0, 1});
-      stored.bytes = bytes_of(spec);
+      stored.bytes = spec.bytes();
       stored.expert = source.expert;
       stored.keeps_dtype = source.keeps_dtype;
       StageImage::Entry& entry = image_.entries.emplace_back();
