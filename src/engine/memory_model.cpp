@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "calibrate/algorithm.h"
+#include "engine/sqnr.h"
 #include "engine/stage_loader.h"
 #include "model/source_layout.h"
 
@@ -279,7 +280,7 @@ class Predictor {
     return weight * 8;
   }
 
-  // One weight at a time: decoded, changed, packed and read back.
+  // One weight at a time: decoded, changed, packed; read back in pieces (sqnr.h).
   int64_t packing_bytes(size_t s) const {
     int64_t largest = 0;
     std::map<std::string, size_t> linear_of;
@@ -293,7 +294,9 @@ class Predictor {
         const LinearFormat& format = plan->stages[s].linears[linear->second];
         if (!format.quantized()) continue;
         const bool copied = tensor.codec != nullptr || format.smoothing != Smoothing::kNone;
-        bytes = std::max(bytes, elements * (4 + 1 + (copied ? size_of(in_.model_dtype) : 0)));
+        const int64_t packed = elements * (1 + (copied ? size_of(in_.model_dtype) : 0));
+        const int64_t piece = std::min(elements, in_.gpu ? kSqnrPieceOnGpu : kSqnrPieceOnHost);
+        bytes = std::max(bytes, packed + piece * 3 * 4);
       }
       largest = std::max(largest, bytes);
     }

@@ -10,8 +10,21 @@
 
 namespace halftone {
 
+namespace {
+
+// oneDNN cannot place the code that it generates, or its scratch memory: a runtime error of its
+// own, that tells this from other failures by nothing but what failed.
+bool is_of_onednn(const std::exception& error) {
+  const std::string_view text = error.what();
+  return text.starts_with("could not create a primitive") ||
+         text.starts_with("could not create a memory");
+}
+
+}  // namespace
+
 bool is_out_of_memory(const std::exception& error) {
   if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return true;
+  if (is_of_onednn(error)) return true;
   if (dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr) return true;
   const auto* of_torch = dynamic_cast<const c10::Error*>(&error);
   // The allocator of the host has no type of its own for this.

@@ -6,7 +6,8 @@
 
 namespace halftone {
 
-// Whether an allocation failed: of a GPU's memory, of LibTorch's on the host, or any other.
+// Whether an allocation failed: of a GPU's memory, of LibTorch's or oneDNN's on the host, or any
+// other.
 bool is_out_of_memory(const std::exception& error);
 
 // Hands memory that allocators keep back to the system or the GPU.

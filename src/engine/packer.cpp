@@ -2,7 +2,7 @@
 
 #include <ATen/ATen.h>
 
-#include <cstring>
+#include <memory>
 
 #include "core/error.h"
 #include "core/log.h"
@@ -14,11 +14,9 @@
 namespace halftone {
 namespace {
 
-std::vector<char> bytes_of(const at::Tensor& tensor) {
-  const at::Tensor host = tensor.cpu().contiguous();
-  std::vector<char> bytes(host.nbytes());
-  if (!bytes.empty()) std::memcpy(bytes.data(), host.const_data_ptr(), bytes.size());
-  return bytes;
+HeldBytes bytes_of(const at::Tensor& tensor) {
+  const auto host = std::make_shared<const at::Tensor>(tensor.cpu().contiguous());
+  return {host->const_data_ptr(), static_cast<int64_t>(host->nbytes()), host};
 }
 
 }  // namespace
@@ -142,8 +140,10 @@ void StagePacker::write_copy(const TensorNeed& need, const LoadedStage& loaded,
   }
   const at::Tensor source = loaded.tensor(need.name);
   const auto changed = solution.tensors.find(need.name);
+  // The next stage takes the place of this one's tensors before they are written.
   write_part(hf_part(need, loaded.stored(need.name).dtype),
-             changed == solution.tensors.end() ? source : changed->second.to(source.scalar_type()));
+             changed == solution.tensors.end() ? source.clone()
+                                               : changed->second.to(source.scalar_type()));
 }
 
 void StagePacker::write_part(const HfPart& part, const at::Tensor& tensor) {
@@ -186,8 +186,7 @@ void StagePacker::write_linear(const LinearSite& linear, const LinearFormat& for
   const bool replaced =
       !solution.edits.empty() && solution.edits.back().kind == WeightEdit::Kind::kReplace;
   const at::Tensor& wanted_NK = replaced ? source_NK : w_NK;
-  record["sqnr_db"] =
-      sqnr_db(wanted_NK, format.codec->unpack(packed, at::kFloat, &cluster_.pool), cluster_.pool);
+  record["sqnr_db"] = sqnr_db(wanted_NK, *format.codec, packed, cluster_.pool);
   if (solution.weight_amax == 0.0f) record["fallback"] = "the weight is all zero";
   record.update(solution.record);
   records_[linear.name] = record;

@@ -49,10 +49,9 @@ void HfWriter::begin(Communicator& communicator, bool resumed) {
   }
 }
 
-void HfWriter::write(const std::string& name, std::vector<char> bytes, int64_t index,
-                     int64_t count) {
+void HfWriter::write(const std::string& name, HeldBytes bytes, int64_t index, int64_t count) {
   const TensorInfo& info = layout_.info(name);
-  const auto size = static_cast<int64_t>(bytes.size());
+  const int64_t size = bytes.bytes;
   check(info.bytes == size * count, "a tensor has its planned size: " + name);
   queue_.write(files_[layout_.file_of.at(name)], info.offset + index * size, std::move(bytes));
 }

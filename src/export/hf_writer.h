@@ -28,8 +28,7 @@ class HfWriter {
   void make_durable();
   // Queues the bytes of a tensor, or of one of `count` equal parts of it; the size is the planned
   // one.
-  void write(const std::string& name, std::vector<char> bytes, int64_t index = 0,
-             int64_t count = 1);
+  void write(const std::string& name, HeldBytes bytes, int64_t index = 0, int64_t count = 1);
   // Waits for all writes of all ranks, adds the JSON files and the source's other files and makes
   // everything durable.
   void complete(Communicator& communicator, const Checkpoint& source, const QuantConfig& config);

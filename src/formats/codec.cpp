@@ -22,6 +22,16 @@ constexpr MakeCodec kCodecs[] = {
 
 }  // namespace
 
+PackedLinear Codec::rows(const PackedLinear& packed, int64_t begin, int64_t end) const {
+  const int64_t out = packed.at("weight").size(0);
+  PackedLinear piece;
+  for (const auto& [suffix, tensor] : packed) {
+    const bool of_rows = tensor.dim() > 0 && tensor.size(0) == out;
+    piece[suffix] = of_rows ? tensor.slice(0, begin, end) : tensor;
+  }
+  return piece;
+}
+
 at::Tensor Codec::candidate(const at::Tensor& w_NK, const at::Tensor& column_scale_K, float ratio,
                             ThreadPool* pool) const {
   const at::Tensor scaled_NK =

@@ -51,6 +51,11 @@ class Codec {
   // The weight that the packed form stands for, in `dtype`.
   virtual at::Tensor unpack(const PackedLinear& packed, at::ScalarType dtype,
                             ThreadPool* pool) const = 0;
+  // How many output channels a piece that rows() can take is a multiple of; 0: none.
+  virtual int64_t row_multiple() const { return 1; }
+  // Views: the packed form of output channels [begin, end), both multiples of row_multiple() or the
+  // end of the weight.
+  virtual PackedLinear rows(const PackedLinear& packed, int64_t begin, int64_t end) const;
   // What a search compares: T(w * column_scale) quantized with its own amaxes times `ratio` and
   // read back, in w's dtype T. column_scale_K: F32 [in] or undefined.
   virtual at::Tensor candidate(const at::Tensor& w_NK, const at::Tensor& column_scale_K,

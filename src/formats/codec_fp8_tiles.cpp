@@ -61,6 +61,16 @@ class Fp8TilesCodec : public Codec {
     return w_NK;
   }
 
+  int64_t row_multiple() const override { return tile_; }
+
+  PackedLinear rows(const PackedLinear& packed, int64_t begin, int64_t end) const override {
+    PackedLinear piece = packed;
+    piece["weight"] = packed.at("weight").slice(0, begin, end);
+    at::Tensor& scale = piece["weight_scale"];
+    if (scale.dim() > 0) scale = scale.slice(0, begin / tile_, (end + tile_ - 1) / tile_);
+    return piece;
+  }
+
  private:
   std::vector<int64_t> scale_shape(int64_t out, int64_t in) const {
     if (uses_tensor_amax(out, in)) return {};

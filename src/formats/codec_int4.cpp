@@ -70,6 +70,15 @@ class Int4Codec : public Codec {
     return w_NK;
   }
 
+  int64_t row_multiple() const override { return 2; }
+
+  PackedLinear rows(const PackedLinear& packed, int64_t begin, int64_t end) const override {
+    PackedLinear piece = packed;
+    piece["weight"] = packed.at("weight").slice(0, begin / 2, end / 2);
+    piece["weight_scale"] = packed.at("weight_scale").slice(0, begin, end);
+    return piece;
+  }
+
   at::Tensor candidate(const at::Tensor& w_NK, const at::Tensor& column_scale_K, float ratio,
                        ThreadPool* pool) const override {
     at::Tensor y_NK = at::empty_like(w_NK);

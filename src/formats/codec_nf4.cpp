@@ -176,6 +176,9 @@ class Nf4Codec : public Codec {
     return w_NK;
   }
 
+  // Blocks run across rows.
+  int64_t row_multiple() const override { return 0; }
+
  private:
   struct State {
     int64_t out = 0;

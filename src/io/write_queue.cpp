@@ -15,10 +15,8 @@ namespace {
 struct Job {
   File* file = nullptr;
   int64_t offset = 0;
-  std::vector<char> data;
+  HeldBytes data;
   size_t stage = 0;  // of the trace
-
-  int64_t bytes() const { return static_cast<int64_t>(data.size()); }
 };
 
 }  // namespace
@@ -50,12 +48,12 @@ struct WriteQueue::State {
       busy = true;
       lock.unlock();
 
-      const int64_t bytes = job.bytes();
+      const int64_t bytes = job.data.bytes;
       const auto begin = std::chrono::steady_clock::now();
       std::exception_ptr thrown;
       try {
         const Span span(trace, SpanKind::kWrite, job.stage);
-        job.file->write_at(job.offset, job.data.data(), bytes);
+        job.file->write_at(job.offset, job.data.data, bytes);
       } catch (...) {
         thrown = std::current_exception();
       }
@@ -98,10 +96,10 @@ WriteQueue::~WriteQueue() {
   state_->thread.join();
 }
 
-void WriteQueue::write(File& file, int64_t offset, std::vector<char> data) {
+void WriteQueue::write(File& file, int64_t offset, HeldBytes data) {
   Trace* const trace = state_->trace;
   Job job{&file, offset, std::move(data), trace != nullptr ? trace->stage() : 0};
-  const int64_t bytes = job.bytes();
+  const int64_t bytes = job.data.bytes;
   std::unique_lock lock(state_->mutex);
   const auto has_space = [&] {
     return state_->failure || state_->waiting_bytes == 0 ||

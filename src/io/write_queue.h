@@ -3,12 +3,18 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <vector>
 
 #include "core/files.h"
 #include "core/trace.h"
 
 namespace halftone {
+
+// Bytes and what keeps them where they are.
+struct HeldBytes {
+  const void* data = nullptr;
+  int64_t bytes = 0;
+  std::shared_ptr<const void> owner;
+};
 
 // A thread that writes behind the computation. At most `limit_bytes` wait at a time (one larger
 // buffer is let through alone). The first failure is rethrown by the next call.
@@ -18,8 +24,8 @@ class WriteQueue {
   // Waits for the writes under way and drops those that have not begun.
   ~WriteQueue();
 
-  // Takes over `data` and writes it at `offset`. `file` must outlive the queue.
-  void write(File& file, int64_t offset, std::vector<char> data);
+  // Writes `data` at `offset` and lets go of its owner. `file` must outlive the queue.
+  void write(File& file, int64_t offset, HeldBytes data);
   // Returns when everything is written, or throws what failed.
   void drain();
   // Bytes written and seconds spent in write calls so far.

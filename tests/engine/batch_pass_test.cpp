@@ -7,6 +7,7 @@
 #include "dist/reductions.h"
 #include "engine/calibration_pass.h"
 #include "engine/sqnr.h"
+#include "formats/codecs.h"
 #include "tests/engine/test_cluster.h"
 
 namespace halftone::test {
@@ -178,18 +179,26 @@ TEST(RoundTo, TheModelsDtype) {
   EXPECT_EQ(round_to(70000.0f, DType::kF16), INFINITY);
 }
 
+// Weights of more rows than a piece, of a number that no piece divides.
 TEST(Sqnr, AgainstPlainSums) {
   ThreadPool one(1);
   ThreadPool three(3);
-  const at::Tensor w = numbers({200, 33}, 1).to(at::kBFloat16);
-  const at::Tensor q = w.to(at::kFloat) + 0.01 * numbers({200, 33}, 2);
-  const at::Tensor wide = w.to(at::kDouble);
-  const double expected =
-      10.0 * std::log10(wide.pow(2).sum().item<double>() / (wide - q).pow(2).sum().item<double>());
-  EXPECT_NEAR(sqnr_db(w, q, one).get<double>(), expected, 2e-3);
-  EXPECT_EQ(sqnr_db(w, q, one), sqnr_db(w, q, three));
-  EXPECT_TRUE(sqnr_db(w, w.to(at::kFloat), one).is_null());
-  EXPECT_TRUE(sqnr_db(at::zeros({3, 3}), at::ones({3, 3}), one).is_null());
+  const auto codecs = {make_int8_codec(),         make_fp8_rows_codec(), make_fp8_codec(),
+                       make_fp8_tiles_codec(128), make_mxfp8_codec(),    make_nf4_codec(224)};
+  for (const auto& codec : codecs) {
+    const at::Tensor w = numbers({300, 64}, 1).to(at::kBFloat16);
+    WeightScales scales;
+    scales.amax = w.abs().max().item<float>();
+    const PackedLinear packed = codec->pack(w, scales, Numerics::kCpu, nullptr);
+    const at::Tensor wide = w.to(at::kDouble);
+    const at::Tensor noise = wide - codec->unpack(packed, at::kFloat, nullptr);
+    const double expected =
+        10.0 * std::log10(wide.pow(2).sum().item<double>() / noise.pow(2).sum().item<double>());
+    EXPECT_NEAR(sqnr_db(w, *codec, packed, one).get<double>(), expected, 2e-3) << codec->name();
+    EXPECT_EQ(sqnr_db(w, *codec, packed, one), sqnr_db(w, *codec, packed, three));
+    EXPECT_TRUE(sqnr_db(codec->unpack(packed, at::kFloat, nullptr), *codec, packed, one).is_null());
+    EXPECT_TRUE(sqnr_db(at::zeros({300, 64}), *codec, packed, one).is_null());
+  }
 }
 
 }  // namespace

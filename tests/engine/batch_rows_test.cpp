@@ -197,6 +197,7 @@ INSTANTIATE_TEST_SUITE_P(Families, RowsTest,
 TEST(OutOfMemory, IsTold) {
   EXPECT_TRUE(is_out_of_memory(std::bad_alloc()));
   EXPECT_FALSE(is_out_of_memory(InputError("memory")));
+  EXPECT_TRUE(is_out_of_memory(std::runtime_error("could not create a primitive")));
   try {
     // More than there are addresses.
     at::empty({int64_t{1} << 52}, at::kByte);

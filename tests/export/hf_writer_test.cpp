@@ -35,6 +35,10 @@ class HfWriterTest : public testing::Test {
     }
   }
 
+  static HeldBytes held(std::vector<char> bytes) {
+    const auto owner = std::make_shared<const std::vector<char>>(std::move(bytes));
+    return {owner->data(), static_cast<int64_t>(owner->size()), owner};
+  }
   static std::vector<char> bytes_of(int tensor) {
     return std::vector<char>(static_cast<size_t>(100 * tensor), static_cast<char>('a' + tensor));
   }
@@ -45,7 +49,8 @@ class HfWriterTest : public testing::Test {
     staged_.begin(ranks, false);
     writer.begin(ranks, false);
     for (int i = 0; i < 10; ++i) {
-      if (i % ranks.size() == ranks.rank()) writer.write("t" + std::to_string(i), bytes_of(i));
+      if (i % ranks.size() == ranks.rank())
+        writer.write("t" + std::to_string(i), held(bytes_of(i)));
     }
     writer.complete(ranks, Checkpoint(folder_.path() / "source"), {{{"a", 1}}, {{"b", 2}}});
     std::string digest = writer.digest(ranks);

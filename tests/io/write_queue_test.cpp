@@ -9,6 +9,11 @@ namespace {
 
 using testing::HasSubstr;
 
+HeldBytes held(std::vector<char> bytes) {
+  const auto owner = std::make_shared<const std::vector<char>>(std::move(bytes));
+  return {owner->data(), static_cast<int64_t>(owner->size()), owner};
+}
+
 // A file opened for reading stands for a failing disk.
 class WriteQueueTest : public testing::Test {
  protected:
@@ -27,7 +32,7 @@ TEST_F(WriteQueueTest, WritesEverythingInItsPlace) {
   File file = File::create(folder_ / "out");
   WriteQueue queue(3 * kBytes);
   for (int i = kParts - 1; i >= 0; --i) {
-    queue.write(file, i * kBytes, std::vector<char>(kBytes, static_cast<char>(i)));
+    queue.write(file, i * kBytes, held(std::vector<char>(kBytes, static_cast<char>(i))));
   }
   queue.drain();
   EXPECT_EQ(queue.bytes_written(), kParts * kBytes);
@@ -43,11 +48,11 @@ TEST_F(WriteQueueTest, DrainsAgainAndAgain) {
   File file = File::create(folder_ / "out");
   WriteQueue queue(10);
   queue.drain();
-  queue.write(file, 0, {'a'});
+  queue.write(file, 0, held({'a'}));
   queue.drain();
   EXPECT_EQ(read_text_file(folder_ / "out"), "a");
-  queue.write(file, 1, {});
-  queue.write(file, 1, {'b'});
+  queue.write(file, 1, held({}));
+  queue.write(file, 1, held({'b'}));
   queue.drain();
   EXPECT_EQ(read_text_file(folder_ / "out"), "ab");
   EXPECT_EQ(queue.bytes_written(), 2);
@@ -56,9 +61,9 @@ TEST_F(WriteQueueTest, DrainsAgainAndAgain) {
 TEST_F(WriteQueueTest, LetsALargerBufferThrough) {
   File file = File::create(folder_ / "out");
   WriteQueue queue(10);
-  queue.write(file, 0, std::vector<char>(7, 'a'));
-  queue.write(file, 7, std::vector<char>(1 << 20, 'b'));
-  queue.write(file, 7 + (1 << 20), std::vector<char>(7, 'c'));
+  queue.write(file, 0, held(std::vector<char>(7, 'a')));
+  queue.write(file, 7, held(std::vector<char>(1 << 20, 'b')));
+  queue.write(file, 7 + (1 << 20), held(std::vector<char>(7, 'c')));
   queue.drain();
   EXPECT_EQ(fs::file_size(folder_ / "out"), 14u + (1u << 20));
 }
@@ -70,7 +75,7 @@ TEST_F(WriteQueueTest, HoldsNoMoreThanItsLimit) {
   File file = File::create(folder_ / "out");
   WriteQueue queue(2 * kBytes);
   for (int64_t i = 0; i < 300; ++i) {
-    queue.write(file, i * kBytes, std::vector<char>(kBytes, 'x'));
+    queue.write(file, i * kBytes, held(std::vector<char>(kBytes, 'x')));
     ASSERT_GE(queue.bytes_written(), (i + 1) * kBytes - 2 * kBytes);
   }
   queue.drain();
@@ -86,7 +91,7 @@ TEST_F(WriteQueueTest, TakesWritesFromSeveralThreads) {
     producers.push_back(std::async(std::launch::async, [&, t] {
       for (int i = 0; i < kEach; ++i) {
         queue.write(file, (i * kThreads + t) * 10,
-                    std::vector<char>(10, static_cast<char>('a' + t)));
+                    held(std::vector<char>(10, static_cast<char>('a' + t))));
       }
     }));
   }
@@ -103,9 +108,9 @@ TEST_F(WriteQueueTest, KeepsTheFirstFailure) {
   File bad = failing_file();
   File good = File::create(folder_ / "out");
   WriteQueue queue(100);
-  queue.write(bad, 0, {'a'});
+  queue.write(bad, 0, held({'a'}));
   EXPECT_THAT(test::message_of<ResourceError>([&] { queue.drain(); }), HasSubstr("read_only"));
-  EXPECT_THAT(test::message_of<ResourceError>([&] { queue.write(good, 0, {'b'}); }),
+  EXPECT_THAT(test::message_of<ResourceError>([&] { queue.write(good, 0, held({'b'})); }),
               HasSubstr("read_only"));
   EXPECT_THAT(test::message_of<ResourceError>([&] { queue.drain(); }), HasSubstr("read_only"));
   EXPECT_EQ(queue.bytes_written(), 0);
@@ -117,7 +122,7 @@ TEST_F(WriteQueueTest, AFailureFreesProducersThatWait) {
   WriteQueue queue(1);
   EXPECT_THROW(
       {
-        for (int i = 0; i < 1000; ++i) queue.write(bad, i, {'a'});
+        for (int i = 0; i < 1000; ++i) queue.write(bad, i, held({'a'}));
       },
       ResourceError);
 }
@@ -127,13 +132,13 @@ TEST_F(WriteQueueTest, EndsQuietlyAfterAFailureAndWithWritesWaiting) {
   File good = File::create(folder_ / "out");
   {
     WriteQueue queue(1 << 30);
-    for (int i = 0; i < 50; ++i) queue.write(good, i << 20, std::vector<char>(1 << 20, 'x'));
+    for (int i = 0; i < 50; ++i) queue.write(good, i << 20, held(std::vector<char>(1 << 20, 'x')));
   }
   // No write is cut in half.
   EXPECT_EQ(fs::file_size(folder_ / "out") % (1 << 20), 0u);
   EXPECT_NO_THROW({
     WriteQueue queue(100);
-    queue.write(bad, 0, {'a'});
+    queue.write(bad, 0, held({'a'}));
   });
 }
 
