@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 namespace halftone {
 
@@ -11,8 +12,13 @@ struct LocalProcess {
   uint64_t numbering = 0;  // the PID namespace: ids of another one mean nothing here
 
   static LocalProcess of_this_one();
+  // What started this rank: mpirun, its daemon on this host, Slurm's step daemon. Not the scripts
+  // that only pass a rank on. None where nothing started it, or what did lives in another
+  // container.
+  static std::optional<LocalProcess> launcher();
   // Whether it has ended, by itself or not. One that is stopped (SIGSTOP) has not.
   bool ended() const;
+  bool operator==(const LocalProcess&) const = default;
 };
 
 }  // namespace halftone

@@ -32,7 +32,7 @@ std::string ranks_text(const std::vector<size_t>& ranks) {
 }
 
 bool is_lost(Standing standing) {
-  return standing == Standing::kSilent || standing == Standing::kGone;
+  return standing >= Standing::kSilent;
 }
 
 }  // namespace
@@ -118,6 +118,11 @@ std::vector<int> RollCall::lost_ranks() const {
   return ranks;
 }
 
+bool RollCall::has_orphans() const {
+  return std::any_of(reports_.begin(), reports_.end(),
+                     [](const RankReport& report) { return report.standing == Standing::kOrphan; });
+}
+
 int RollCall::first_alive() const {
   for (size_t r = 0; r < reports_.size(); ++r) {
     if (!is_lost(reports_[r].standing)) return static_cast<int>(r);
@@ -144,11 +149,17 @@ int64_t RollCall::milliseconds_of(size_t rank, Time now) const {
 std::string RollCall::describe_loss(int lost) const {
   const auto at = static_cast<size_t>(lost);
   const RankReport& report = reports_[at];
-  if (at == rank_) return "the other ranks have given this one up: it did not answer for too long";
-  const std::string how =
-      report.standing == Standing::kGone
-          ? concat(" is gone (its process ended), last seen in ")
-          : concat(" was last heard of ", seconds_text(report.code), " ago, in ");
+  if (at == rank_ && report.standing == Standing::kSilent) {
+    return "the other ranks have given this one up: it did not answer for too long";
+  }
+  std::string how;
+  if (report.standing == Standing::kSilent) {
+    how = concat(" was last heard of ", seconds_text(report.code), " ago, in ");
+  } else if (report.standing == Standing::kGone) {
+    how = " is gone (its process ended), last seen in ";
+  } else {
+    how = " has lost its launcher (mpirun, or its daemon on that host, ended), last seen in ";
+  }
   return concat(name_of(at), how, report.activity.where(), "; ", own_state());
 }
 
@@ -173,10 +184,18 @@ std::string RollCall::describe_wait(Duration patience, Time now) const {
                 waiting.size() == 1 ? " waits in " : " wait in ", reports_[rank_].activity.where());
 }
 
-std::string RollCall::describe_quiet(Duration silence, Time now) const {
-  std::string text;
+std::string RollCall::describe_quiet(Duration silence, Time now, std::span<const int> alive) const {
+  std::vector<size_t> quiet;
   for (size_t r = 0; r < reports_.size(); ++r) {
     if (r == rank_ || now - heard_[r] < silence) continue;
+    if (std::find(alive.begin(), alive.end(), static_cast<int>(r)) == alive.end()) {
+      quiet.push_back(r);
+    }
+  }
+  std::stable_sort(quiet.begin(), quiet.end(),
+                   [&](size_t a, size_t b) { return heard_[a] < heard_[b]; });
+  std::string text;
+  for (const size_t r : quiet) {
     text += concat(text.empty() ? "" : ", ", name_of(r), " (",
                    seconds_text(milliseconds(now - heard_[r])), " ago, in ",
                    reports_[r].activity.where(), ")");

@@ -18,6 +18,7 @@ enum class Standing : int32_t {
   kFailed,  // it ends the run with `code`
   kSilent,  // lost: nothing was heard of it for `code` milliseconds
   kGone,    // lost: its process has ended
+  kOrphan,  // lost: what started it has ended, and MPI is about to end it too
 };
 
 // What a rank knows of another.
@@ -56,6 +57,7 @@ class RollCall {
   std::optional<int> failed() const;
   std::optional<int> lost() const;
   std::vector<int> lost_ranks() const;
+  bool has_orphans() const;
   // The first one that runs and is not of `gone`, to speak for all.
   int first_alive() const;
 
@@ -66,8 +68,9 @@ class RollCall {
   // all-gather of calibrate layer 12". Nothing unless this rank is the first one that has waited
   // for `patience` at least, and others that still report have not come.
   std::string describe_wait(Duration patience, Time now) const;
-  // Ranks not heard of for so long, for a last word: "rank 3 on host b (2.1 s ago, in ...)".
-  std::string describe_quiet(Duration silence, Time now) const;
+  // Ranks not heard of for so long, the longest first, for a last word: "rank 3 on host b (2.1 s
+  // ago, in ...)". Those known to be alive are left out.
+  std::string describe_quiet(Duration silence, Time now, std::span<const int> alive) const;
 
  private:
   std::string name_of(size_t rank) const;

@@ -12,7 +12,6 @@
 #include "core/log.h"
 #include "core/stop_signal.h"
 #include "dist/agreement.h"
-#include "dist/broken_connection.h"
 #include "dist/communicator.h"
 #include "dist/local_process.h"
 #include "dist/report_exchange.h"
@@ -31,11 +30,12 @@ constexpr auto kPoll = 30ms;
 constexpr auto kProcessCheck = 100ms;
 // What the news of a loss may take to reach everybody before this process ends.
 constexpr auto kFarewell = 400ms;
-// After a connection broke or a signal came, everybody reports at each poll, so that who is silent
-// for so long is missing. In time for mpirun's SIGKILL, a second after its SIGTERM.
+// After a signal everybody reports at each poll, so that who is silent for so long is missing. In
+// time for mpirun's SIGKILL, a second after its SIGTERM.
 constexpr auto kAlarmSilence = 600ms;
-// A connection that broke without a missing rank.
-constexpr auto kAlarmPatience = 5s;
+// mpirun sends its SIGTERM at once when it has lost a daemon; that there are orphans is known a
+// little later.
+constexpr auto kNewsOfOrphans = 400ms;
 // The launcher ends a failed run within a second or two; after that this rank ends by itself.
 constexpr auto kLauncherPatience = 3s;
 constexpr int kPeerLost = 5;
@@ -55,7 +55,13 @@ Clock::duration report_delay(int ranks, Clock::duration limit) {
 struct Neighbour {
   int rank;
   LocalProcess process;
+  bool sibling;         // the same process started it and this rank
   bool missed = false;  // at the check before
+};
+
+struct Family {
+  std::optional<LocalProcess> launcher;
+  std::vector<Neighbour> neighbours;  // the other ranks of this host
 };
 
 }  // namespace
@@ -63,27 +69,26 @@ struct Neighbour {
 class Watchdog::Watch {
  public:
   Watch(const World& world, const WatchdogOptions& options, std::vector<std::string> hosts,
-        std::vector<Neighbour> neighbours)
+        Family family)
       : world_(world),
         limit_(options.limit),
         interval_(beat_interval(world.size(), options.limit)),
-        report_delay_(report_delay(world.size(), options.limit)),
         // So that a loss shows within the limit.
-        allowed_silence_(std::max<Clock::duration>(limit_ * 2 / 3, limit_ - report_delay_)),
+        allowed_silence_(
+            std::max<Clock::duration>(limit_ * 2 / 3, limit_ - report_delay(world.size(), limit_))),
         list_(world.rank(), std::move(hosts), Clock::now()),
-        neighbours_(std::move(neighbours)) {
+        launcher_(family.launcher),
+        neighbours_(std::move(family.neighbours)) {
     if (options.messages) {
       exchange_.emplace(world);
       messenger_ = std::thread([this] { exchange_reports(); });
     }
-    guard_connections(true);
     judge_ = std::thread([this] { judge(); });
   }
   ~Watch() {
     abandoned_.store(true);
     judge_.join();
     if (messenger_.joinable()) messenger_.join();
-    guard_connections(false);
   }
   Watch(const Watch&) = delete;
   Watch& operator=(const Watch&) = delete;
@@ -99,11 +104,12 @@ class Watchdog::Watch {
     while (exchange_ && !announced_.load() && Clock::now() - start < kFarewell) {
       std::this_thread::sleep_for(1ms);
     }
+    // The judge ends the process when there are any.
+    if (launcher_ && stop_requested()) std::this_thread::sleep_until(start + kNewsOfOrphans);
   }
 
  private:
   bool is_over() const { return abandoned_.load() || over_.load(); }
-  bool alarmed() const { return connection_broken() || stop_requested(); }
 
   // The messenger: all calls of MPI, and nothing that must not wait for them, since a call may hang
   // once a peer is gone.
@@ -111,9 +117,10 @@ class Watchdog::Watch {
     Clock::time_point last_beat;
     while (!is_over()) {
       const auto now = Clock::now();
+      talked_.store(now);
       take_own_news();
       const bool due = now - last_beat >= interval_;
-      if (urgent_.exchange(false) || alarmed() || due) {
+      if (urgent_.exchange(false) || stop_requested() || due) {
         exchange_->send(next_reports());
         last_beat = now;
       }
@@ -172,24 +179,35 @@ class Watchdog::Watch {
         if (now - last > std::min<Clock::duration>(limit_ / 4, 5s)) list_.forgive(now);
         last = now;
         list_.set_activity(world_.activity().now());
-        if (alarmed() && alarm_since_ == Clock::time_point()) alarm_since_ = now;
-        if (failure_.load() == 0 && !list_.all_done()) look_for_losses(now);
+        if (stop_requested() && alarm_since_ == Clock::time_point()) alarm_since_ = now;
+        if (!list_.all_done()) look_for_losses(now);
       }
       std::this_thread::sleep_for(kPoll);
     }
   }
 
   void look_for_losses(Clock::time_point now) {
-    if (now - last_check_ >= kProcessCheck) {
+    const bool check = now - last_check_ >= kProcessCheck;
+    if (check) {
       last_check_ = now;
-      check_processes();
+      if (launcher_ && launcher_->ended()) note_orphans();
     }
+    // A run that fails or stops already may do so for that.
+    if (list_.has_orphans()) end_with_loss();
+    if (failure_.load() != 0) return;
+    if (check) check_processes();
     if (exchange_) list_.note_silence(now, allowed_silence_);
-    if (connection_broken()) look_behind_connection(now);
-    if (const std::optional<int> lost = list_.lost()) end_with_loss(*lost);
+    if (list_.lost()) end_with_loss();
     if (const std::optional<int> failed = list_.failed()) end_with_failure(*failed, now);
     warn_of_waits(now);
     if (stop_requested()) warn_of_quiet_ranks(now);
+  }
+
+  void note_orphans() {
+    list_.set_standing(world_.rank(), Standing::kOrphan, 0);
+    for (const Neighbour& neighbour : neighbours_) {
+      if (neighbour.sibling) list_.set_standing(neighbour.rank, Standing::kOrphan, 0);
+    }
   }
 
   // Two checks in a row, so that the news of a rank that ended in order comes first.
@@ -203,13 +221,13 @@ class Watchdog::Watch {
   }
 
   // Meanwhile the messenger tells the others. Called with the lock, which it must have.
-  [[noreturn]] void end_with_loss(int lost) {
+  [[noreturn]] void end_with_loss() {
     // Where the network failed, several are silent: which of them is the cause nobody can tell.
     for (const int each : list_.lost_ranks()) log_error(list_.describe_loss(each));
     // Another rank's end makes the launcher send it; this rank must end with its own code.
     std::signal(SIGTERM, SIG_IGN);
     const bool speaks = world_.rank() == list_.first_alive();
-    const Standing how = list_.reports()[static_cast<size_t>(lost)].standing;
+    const Standing how = list_.reports()[static_cast<size_t>(*list_.lost())].standing;
     urgent_.store(true);
     mutex_.unlock();
     std::this_thread::sleep_for(kFarewell);
@@ -218,15 +236,15 @@ class Watchdog::Watch {
     std::_Exit(kPeerLost);
   }
 
-  // The launcher ends this process when it can; the signal must do that at once.
+  // The launcher ends this process when it can; the signal must do that soon.
   void end_with_failure(int failed, Clock::time_point now) {
     const int code = list_.reports()[static_cast<size_t>(failed)].code;
     if (failed_since_ == Clock::time_point()) {
       failed_since_ = now;
-      const bool told_already = stop_requested();
+      told_already_ = stop_requested();
       restore_stop_signals();
-      if (told_already) std::_Exit(code);
     }
+    if (told_already_ && now - failed_since_ >= kNewsOfOrphans) std::_Exit(code);
     if (now - failed_since_ < kLauncherPatience) return;
     log_error("rank ", failed, " ended the run with exit code ", code,
               "; its own message says why");
@@ -246,40 +264,35 @@ class Watchdog::Watch {
     warning_gap_ *= 2;
   }
 
-  // MPI itself lost somebody: who is silent from then on is the one. Ranks that have no such alarm
-  // report as always, so more than one report must be missing unless the launcher's signal, which
-  // comes to all, has come too.
-  void look_behind_connection(Clock::time_point now) {
-    const Clock::duration silence =
-        stop_requested() ? kAlarmSilence
-                         : std::max<Clock::duration>(kAlarmSilence, 2 * report_delay_);
-    if (exchange_ && now - alarm_since_ >= silence) list_.note_silence(now, silence);
-    if (list_.lost() || now - alarm_since_ < kAlarmPatience) return;
-    log_error("MPI lost the connection to another rank, and no rank is missing: the network ",
-              "failed");
-    world_.end_all(kPeerLost);
-  }
-
   // mpirun answers the end of a rank on another host with SIGTERM here and SIGKILL a second later:
-  // where no connection broke this is the only chance to name who is missing. No more than a
-  // warning, since the signal may be the user's.
+  // this is the only chance to name who is missing. No more than a warning, since the signal may be
+  // the user's. Open MPI has a text to show when a connection breaks, and calls do not return
+  // before mpirun, which then sleeps, has taken it: nothing is heard of ranks that live either.
   void warn_of_quiet_ranks(Clock::time_point now) {
     if (!exchange_ || quiet_told_ || now - alarm_since_ < kAlarmSilence) return;
     quiet_told_ = true;
-    const std::string quiet = list_.describe_quiet(kAlarmSilence, now);
-    if (!quiet.empty()) log_warn("asked to stop; not heard of: ", quiet);
+    std::vector<int> alive;
+    const bool hangs = now - talked_.load() >= kAlarmSilence / 2;
+    for (const Neighbour& neighbour : neighbours_) {
+      if (hangs && !neighbour.process.ended()) alive.push_back(neighbour.rank);
+    }
+    const std::string quiet = list_.describe_quiet(kAlarmSilence, now, alive);
+    if (quiet.empty()) return;
+    log_warn("asked to stop; ",
+             hangs ? "MPI hangs since; before that not heard of: " : "not heard of: ", quiet);
   }
 
   const World& world_;
   const Clock::duration limit_;
   const Clock::duration interval_;
-  const Clock::duration report_delay_;
   const Clock::duration allowed_silence_;
   std::optional<ReportExchange> exchange_;  // of the messenger
   std::mutex mutex_;
   RollCall list_;  // under the mutex
   // Of the judge.
+  const std::optional<LocalProcess> launcher_;
   std::vector<Neighbour> neighbours_;
+  bool told_already_ = false;
   bool quiet_told_ = false;
   Clock::time_point last_check_;
   Clock::time_point failed_since_;
@@ -293,35 +306,43 @@ class Watchdog::Watch {
   std::atomic<bool> over_ = false;
   std::atomic<bool> announced_ = false;
   std::atomic<int> failure_ = 0;
+  std::atomic<Clock::time_point> talked_ = Clock::now();  // when the messenger last had the word
   std::thread messenger_;
   std::thread judge_;
 };
 
 namespace {
 
-std::vector<Neighbour> find_neighbours(const World& world, Communicator& ranks) {
-  std::vector<LocalProcess> processes(static_cast<size_t>(world.size()));
-  const LocalProcess mine = LocalProcess::of_this_one();
-  processes[static_cast<size_t>(world.rank())] = mine;
-  ranks.all_gather(processes.data(), sizeof(LocalProcess));
-  std::vector<Neighbour> neighbours;
+Family find_family(const World& world, Communicator& ranks) {
+  struct Kinship {
+    LocalProcess process;
+    LocalProcess launcher;
+  };
+  std::vector<Kinship> all(static_cast<size_t>(world.size()));
+  Family family;
+  family.launcher = LocalProcess::launcher();
+  const Kinship mine = {LocalProcess::of_this_one(), family.launcher.value_or(LocalProcess())};
+  all[static_cast<size_t>(world.rank())] = mine;
+  ranks.all_gather(all.data(), sizeof(Kinship));
   for (int r = 0; r < world.size(); ++r) {
-    const LocalProcess& process = processes[static_cast<size_t>(r)];
+    const Kinship& other = all[static_cast<size_t>(r)];
     if (r == world.rank() || world.node_of()[static_cast<size_t>(r)] != world.node()) continue;
     // Where the ids are another container's, only the heartbeat tells.
-    if (process.numbering == mine.numbering && !process.ended()) neighbours.push_back({r, process});
+    if (other.process.numbering != mine.process.numbering || other.process.ended()) continue;
+    const bool sibling = other.launcher == mine.launcher;
+    family.neighbours.push_back({r, other.process, sibling});
   }
-  return neighbours;
+  return family;
 }
 
 }  // namespace
 
 Watchdog::Watchdog(const World& world, const WatchdogOptions& options) {
   const auto ranks = make_mpi_communicator(world);
-  std::vector<Neighbour> neighbours;
-  if (options.processes) neighbours = find_neighbours(world, *ranks);
+  Family family;
+  if (options.processes) family = find_family(world, *ranks);
   watch_ = std::make_unique<Watch>(world, options, gather_texts(*ranks, world.host()),
-                                   std::move(neighbours));
+                                   std::move(family));
 }
 
 Watchdog::~Watchdog() = default;

@@ -35,7 +35,7 @@ class Watchdog {
   // Until then lost ranks are still found.
   void finish();
   // Tells the others that this rank ends the run with `code`, so that they end with it too. Waits
-  // a moment for the message to go out.
+  // a moment for the message to go out, and after a signal for the news of what may be behind it.
   void announce_failure(int code);
 
  private:

@@ -22,6 +22,17 @@ bool is_set(const char* variable) {
   return std::getenv(variable) != nullptr;
 }
 
+bool is_started_by_mpirun() {
+  return is_set("OMPI_COMM_WORLD_SIZE");
+}
+
+// Open MPI ends a process without a word when the daemon that started it is gone. That comes so
+// many seconds later now, for the watchdog to tell the other ranks. Read from the environment only.
+void keep_time_for_last_words() {
+  constexpr int kKeepTheUsers = 0;
+  setenv("OMPI_MCA_opal_abort_delay", "2", kKeepTheUsers);  // NOLINT(concurrency-mt-unsafe)
+}
+
 // Starting MPI without a launcher costs Open MPI half a second, a daemon and an ssh on the PATH, so
 // a program that nobody launched does without MPI.
 bool has_launcher() {
@@ -73,6 +84,7 @@ World::World(int* argc, char*** argv) : node_of_(1, 0), host_(host_name()) {
   if (!has_launcher()) return;
   // Open MPI writes to sockets whose other end may be gone: that is an error to report.
   std::signal(SIGPIPE, SIG_IGN);
+  if (is_started_by_mpirun()) keep_time_for_last_words();
   int provided = MPI_THREAD_SINGLE;
   require_mpi(MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided), "starting MPI", rank_,
               host_);
@@ -127,8 +139,10 @@ void World::abort(int exit_code) const {
   end_all(exit_code);
 }
 
-// MPI_Abort may wait for a daemon that is gone.
+// mpirun ends all ranks when one of them ends with an error. Other launchers may not, and are asked
+// to; MPI_Abort may wait for a daemon that is gone.
 void World::end_all(int exit_code) const {
+  if (is_started_by_mpirun()) std::_Exit(exit_code);
   constexpr std::chrono::seconds kPatience{3};
   std::thread([exit_code] { MPI_Abort(MPI_COMM_WORLD, exit_code); }).detach();
   std::this_thread::sleep_for(kPatience);
