@@ -1,6 +1,7 @@
 """Ranks that are lost, stopped, or not the same as the others: every rank says so and ends."""
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ RANKS = 3
 # shall answer them.
 WRAPPER = """
 trap : TERM
-"$@" &
+"$@" 2> "$NOTES/stderr.$OMPI_COMM_WORLD_RANK" &
 pid=$!
 echo $pid > "$NOTES/pid.$OMPI_COMM_WORLD_RANK.new"
 mv "$NOTES/pid.$OMPI_COMM_WORLD_RANK.new" "$NOTES/pid.$OMPI_COMM_WORLD_RANK"
@@ -76,7 +77,9 @@ class LostRank(CliTest):
             pass
 
     def log(self):
-        return (self.folder / "log").read_text(encoding="utf-8", errors="replace")
+        """What mpirun says, and the ranks: not through it, which may be gone."""
+        return "\n".join(path.read_text(encoding="utf-8", errors="replace")
+                         for path in (self.folder / "log", *self.folder.glob("stderr.*")))
 
     def errors_of(self, rank):
         return [line for line in self.log().splitlines() if f" rank {rank} error " in line]
@@ -107,6 +110,20 @@ class LostRank(CliTest):
         process = self.start(mpi=("--mca", "btl", "tcp,self"))
         self.send(0, signal.SIGKILL)
         self.check_named(process, 0, r"is gone \(its process ended\), last seen in ", 10)
+
+    def test_without_their_launcher(self):
+        process = self.start()
+        process.kill()
+        deadline = time.monotonic() + 10
+        while len(list(self.folder.glob("code.*"))) < RANKS:
+            self.assertLess(time.monotonic(), deadline, self.log())
+            time.sleep(0.02)
+        for rank in range(RANKS):
+            self.assertEqual((self.folder / f"code.{rank}").read_text().strip(), str(PEER))
+            for lost in range(RANKS):
+                self.assertTrue(
+                    any(re.search(f"rank {lost} on host \\S+ has lost its launcher .* of calibrate ",
+                                  line) for line in self.errors_of(rank)), self.log())
 
     def test_stopped(self):
         process = self.start("--watchdog-seconds", 3)

@@ -180,6 +180,15 @@ class ClusterTest(unittest.TestCase):
         self.started = [*getattr(self, "started", []), process]
         return process
 
+    def start_plain(self, hosts):
+        """One rank on each host, by mpirun itself."""
+        self.lab.run_on("n1", "mkdir", "-p", f"{SHARED}/{self.name}")
+        process = self.lab.start_on("n1", "mpirun", "--hostfile", f"{SHARED}/hosts-{hosts}",
+                                    "--map-by", "ppr:1:node", "--bind-to", "none", PROGRAM,
+                                    *self.quantize())
+        self.started = [*getattr(self, "started", []), process]
+        return process
+
     def saved_stages(self):
         try:
             manifest = json.loads(self.lab.shared(f"{self.name}/work/manifest.json").split("\n")[0])

@@ -10,6 +10,8 @@ DONE, RESOURCES, PEER = 0, 4, 5
 
 
 class Faults(ClusterTest):
+    HOSTS = 3 if ALL else 2
+
     def check_named(self, log, rank, host):
         """One rank's log names the lost one, and where it was."""
         lines = [line for line in log.splitlines() if re.search(f"rank {rank} on host {host}", line)]
@@ -44,12 +46,48 @@ class Faults(ClusterTest):
     def test_kill_of_rank_0(self):
         self.lose_a_rank(2, 0)
 
-    def test_kill_of_a_hosts_daemon(self):
-        process = self.start(2, 2)
+    def lose_a_daemon(self, hosts, ranks):
+        process = self.start(hosts, ranks)
         self.until_saved(2, process)
         self.lab.run_on("n2", "pkill", "-KILL", "-x", "orted")
         text = self.ends_with(PEER, process)
         self.assertRegex(text, r"lost communication with a remote daemon[^#]*n2")
+        lost = set(range(ranks, 2 * ranks))
+        for rank in set(range(hosts * ranks)) - lost:
+            with self.subTest(log_of=rank):
+                log = self.log_of(rank)
+                self.assertIn("has lost its launcher", log)
+                for each in lost:
+                    self.check_named(log, each, "n2")
+        self.none_left(*(f"n{i}" for i in range(1, hosts + 1)))
+
+    def test_kill_of_a_hosts_daemon(self):
+        self.lose_a_daemon(2, 2)
+        self.assertGreaterEqual(self.goes_on(2, 1), 2)
+
+    @unittest.skipUnless(ALL, LONG)
+    def test_kill_of_the_daemon_of_one_of_three_hosts(self):
+        self.lose_a_daemon(3, 1)
+        self.assertGreaterEqual(self.goes_on(1, 2), 2)
+
+    @unittest.skipUnless(ALL, LONG)
+    def test_kill_of_mpirun(self):
+        process = self.start(2, 2)
+        self.until_saved(2, process)
+        self.lab.run_on("n1", "pkill", "-KILL", "-x", "mpirun")
+        self.ends_with(PEER, process)
+        self.none_left("n1", "n2")
+        self.assertGreaterEqual(self.goes_on(1, 2), 2)
+
+    @unittest.skipUnless(ALL, LONG)
+    def test_kill_of_a_rank_under_plain_mpirun(self):
+        """mpirun kills the others at once, and returns its own code; the last word is a warning."""
+        process = self.start_plain(2)
+        self.until_saved(2, process)
+        self.lab.fault("signal-rank", 1, "KILL", PROGRAM.rsplit("/", 1)[1][:15])
+        text = self.ends_with(128 + 9, process)
+        self.assertRegex(text, r"rank 0 warning asked to stop; .*not heard of: rank 1 on host n2 "
+                               r"\([0-9.]+ s ago, in .* of calibrate ")
         self.none_left("n1", "n2")
         self.assertGreaterEqual(self.goes_on(2, 1), 2)
 

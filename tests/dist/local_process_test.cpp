@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdlib>
 
 namespace halftone {
 namespace {
@@ -30,6 +31,18 @@ TEST(LocalProcess, SeesWhetherAProcessHasEnded) {
   EXPECT_TRUE(other.ended()) << "nobody has waited for it yet";
   ::waitpid(child, nullptr, 0);
   EXPECT_TRUE(other.ended());
+}
+
+TEST(LocalProcess, KnowsWhatStartedThisRank) {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"}) {
+    ::unsetenv(name);
+  }
+  EXPECT_FALSE(LocalProcess::launcher().has_value());
+  ::setenv("PMIX_RANK", "3", 1);
+  std::optional<LocalProcess> launcher = LocalProcess::launcher();
+  ASSERT_TRUE(launcher.has_value());
+  EXPECT_EQ(launcher->id, ::getppid());
+  EXPECT_FALSE(launcher->ended());
 }
 
 }  // namespace

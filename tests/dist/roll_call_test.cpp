@@ -100,6 +100,41 @@ TEST_F(RollCallTest, NamesTheLostRankAndItself) {
             "rank 0 has waited 58 s in all-gather of calibrate layer 12");
 }
 
+TEST_F(RollCallTest, OrphansAreLostForThatReason) {
+  RollCall mine = list_of(0);
+  RollCall other = list_of(3);
+  Activity theirs;
+  other.beat(doing(theirs, "calibrate layer 1", "forward"));
+  EXPECT_TRUE(other.set_standing(3, Standing::kOrphan, 0));
+  mine.set_standing(3, Standing::kGone, 0);
+  EXPECT_FALSE(mine.has_orphans());
+  EXPECT_TRUE(mine.merge(other.reports(), start_)) << "that the process ended is not the cause";
+  EXPECT_TRUE(mine.has_orphans());
+  EXPECT_EQ(mine.lost_ranks(), std::vector<int>{3});
+  for (const RollCall& list : {mine, other}) {
+    EXPECT_EQ(list.describe_loss(3).rfind(
+                  "rank 3 on host b has lost its launcher (mpirun, or its daemon on that host, "
+                  "ended), last seen in forward of calibrate layer 1; rank ",
+                  0),
+              0)
+        << list.describe_loss(3);
+  }
+}
+
+TEST_F(RollCallTest, NamesQuietRanksTheLongestSilentFirst) {
+  RollCall mine = list_of(0);
+  RollCall other = list_of(2);
+  Activity theirs;
+  other.beat(doing(theirs, "finish", "load"));
+  mine.merge(other.reports(), start_ + 1s);
+  const std::vector<int> alive = {1};
+  EXPECT_EQ(mine.describe_quiet(2s, start_ + 3500ms, alive),
+            "rank 3 on host b (3.5 s ago, in the start), rank 2 on host b (2.5 s ago, in load of "
+            "finish)");
+  EXPECT_EQ(mine.describe_quiet(3s, start_ + 3500ms, alive),
+            "rank 3 on host b (3.5 s ago, in the start)");
+}
+
 TEST_F(RollCallTest, TheFirstWaitingRankNamesTheAbsentOne) {
   Activity absent;
   Activity waiting;
