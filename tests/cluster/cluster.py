@@ -23,6 +23,7 @@ LAUNCHER = ROOT / "launch" / "mpirun.sh"
 JOB_SCRIPT = ROOT / "launch" / "slurm.sbatch"
 SHARED = "/mnt/nfs"
 ALL = os.environ.get("HALFTONE_CLUSTER_ALL") == "1"
+LONG = "a long one: tests/cluster/run.sh --all"
 
 WATCHDOG_SECONDS = 5
 # What a launcher needs beyond that to end a run whose hosts do not answer.

@@ -2,10 +2,9 @@
 import re
 import unittest
 
-from cluster import ALL, PROGRAM, SHARED, ClusterTest
+from cluster import ALL, LONG, PROGRAM, SHARED, ClusterTest
 from halftone_cli import main
 
-LONG = "a long one: tests/cluster/run.sh --all"
 DONE, RESOURCES, PEER = 0, 4, 5
 
 

@@ -1,7 +1,7 @@
 """launch/mpirun.sh over hosts that share nothing but an NFS workspace."""
 import unittest
 
-from cluster import ALL, LAUNCHER, PROGRAM, SHARED, ClusterTest
+from cluster import ALL, LAUNCHER, LONG, PROGRAM, SHARED, ClusterTest
 from halftone_cli import main
 
 
@@ -14,7 +14,7 @@ class OverHosts(ClusterTest):
     def test_four_hosts(self):
         self.assertEqual(self.goes_on(4, 1), 0)
 
-    @unittest.skipUnless(ALL, "a long one: tests/cluster/run.sh --all")
+    @unittest.skipUnless(ALL, LONG)
     def test_four_hosts_with_two_ranks_each(self):
         self.assertEqual(self.goes_on(4, 2), 0)
 

@@ -3,7 +3,7 @@ import re
 import time
 import unittest
 
-from cluster import ALL, JOB_SCRIPT, PROGRAM, SHARED, ClusterTest
+from cluster import ALL, JOB_SCRIPT, LONG, PROGRAM, SHARED, ClusterTest
 from halftone_cli import main
 
 
@@ -61,7 +61,7 @@ class Slurm(ClusterTest):
         self.until_state(job, "COMPLETED")
         self.assertIn("a peer was lost (1 of 3)", self.resumed())
 
-    @unittest.skipUnless(ALL, "a long one: tests/cluster/run.sh --all")
+    @unittest.skipUnless(ALL, LONG)
     def test_crash_of_a_node(self):
         job = self.submit("-w", "n1,n2")
         self.until_saved(2)
@@ -72,6 +72,37 @@ class Slurm(ClusterTest):
             self.lab.fault("reboot", "n2", timeout=120)
         self.until_state(job, "COMPLETED")
         self.resumed()
+
+    def start_slurmd(self):
+        self.lab.run_on("n2", "sh", "-c", "pgrep -x slurmd || slurmd -N n2")
+
+    @unittest.skipUnless(ALL, LONG)
+    def test_crash_of_slurmd_alone(self):
+        """The ranks of that node live on; Slurm gives the node up, ends the others, and requeues."""
+        job = self.submit("-w", "n1,n2")
+        self.until_saved(2)
+        self.lab.fault("delay", "n2", 200)  # for a job that lasts longer than Slurm's patience
+        self.addCleanup(self.start_slurmd)
+        self.lab.run_on("n2", "pkill", "-KILL", "-x", "slurmd")
+        self.until_state(job, "PENDING", timeout=90)
+        self.assertIn("Node failure on n2", self.log())
+        self.lab.fault("heal")
+        self.start_slurmd()
+        self.until_state(job, "COMPLETED")
+        self.resumed()
+
+    @unittest.skipUnless(ALL, LONG)
+    def test_slurmd_that_comes_back_in_time(self):
+        job = self.submit("-w", "n1,n2")
+        self.until_saved(2)
+        self.addCleanup(self.start_slurmd)
+        self.lab.run_on("n2", "pkill", "-KILL", "-x", "slurmd")
+        time.sleep(2)
+        self.assertEqual(self.state(job), "RUNNING")
+        self.start_slurmd()
+        self.until_state(job, "COMPLETED")
+        self.assertNotIn("an interrupted run is resumed", self.log())
+        self.same_bytes()
 
     def test_wrong_usage_is_not_tried_again(self):
         self.lab.run_on("n1", "mkdir", "-p", f"{SHARED}/{self.name}")
