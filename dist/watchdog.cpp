@@ -266,8 +266,9 @@ class Watchdog::Watch {
 
   // mpirun answers the end of a rank on another host with SIGTERM here and SIGKILL a second later:
   // this is the only chance to name who is missing. No more than a warning, since the signal may be
-  // the user's. Open MPI has a text to show when a connection breaks, and calls do not return
-  // before mpirun, which then sleeps, has taken it: nothing is heard of ranks that live either.
+  // the user's. When a connection breaks Open MPI has a text to show, and its calls do not return
+  // before mpirun, which sleeps between its signals, has taken it: then nothing is heard of ranks
+  // that live either.
   void warn_of_quiet_ranks(Clock::time_point now) {
     if (!exchange_ || quiet_told_ || now - alarm_since_ < kAlarmSilence) return;
     quiet_told_ = true;
@@ -278,8 +279,8 @@ class Watchdog::Watch {
     }
     const std::string quiet = list_.describe_quiet(kAlarmSilence, now, alive);
     if (quiet.empty()) return;
-    log_warn("asked to stop; ",
-             hangs ? "MPI hangs since; before that not heard of: " : "not heard of: ", quiet);
+    log_warn("asked to stop; not heard of", hangs ? " (MPI hangs here: some may live): " : ": ",
+             quiet);
   }
 
   const World& world_;

@@ -49,7 +49,7 @@ class World {
   // Ends all ranks with this exit code within seconds, whatever they hang in; returns only in a
   // world of one.
   void abort(int exit_code) const;
-  // The same where the other ranks' watchdogs cannot be told; never returns.
+  // The same without a word to the other ranks' watchdogs; never returns.
   [[noreturn]] void end_all(int exit_code) const;
 
  private:
