@@ -38,6 +38,7 @@ class Faults(ClusterTest):
     def test_kill_of_a_rank(self):
         self.lose_a_rank(2, 3)
 
+    @unittest.skipUnless(ALL, LONG)
     def test_kill_of_the_only_rank_of_a_host(self):
         self.lose_a_rank(1, 1)
 
