@@ -8,6 +8,7 @@ from halftone_cli import main
 class OverHosts(ClusterTest):
     HOSTS = 4
 
+    @unittest.skipUnless(ALL, LONG)
     def test_two_hosts(self):
         self.assertEqual(self.goes_on(2, 1), 0)
 

@@ -38,6 +38,7 @@ class Slurm(ClusterTest):
         self.same_bytes()
         return log
 
+    @unittest.skipUnless(ALL, LONG)
     def test_requeue(self):
         job = self.submit()
         self.until_saved(2)
