@@ -40,9 +40,9 @@ std::vector<std::vector<size_t>> runs_of(const std::vector<CheckUnit>& units,
                                          const std::vector<size_t>& mine) {
   constexpr int64_t kTogether = int64_t{64} << 20;
   std::vector<std::vector<size_t>> runs;
-  int64_t filled = kTogether;
+  int64_t filled = 0;
   for (const size_t unit : mine) {
-    if (filled + units[unit].bytes > kTogether) {
+    if (runs.empty() || filled + units[unit].bytes > kTogether) {
       runs.emplace_back();
       filled = 0;
     }

@@ -127,8 +127,7 @@ class HeaderChecker {
       add(is_uniform_ || is_nf4_ ? "excluded-but-quantized" : "not-listed",
           hf_name(linear, stacked, "weight"), "as in the source, by the configuration",
           "quantized");
-      if (stored_.uniform.algo.empty())
-        return set_aside(linear, hf_name(linear, stacked, "weight"));
+      if (stored_.uniform.algo.empty()) return set_aside(linear, stacked);
       entry = &stored_.uniform;
     } else if (plain) {
       require_module_listed(linear);
@@ -157,9 +156,15 @@ class HeaderChecker {
     result_.findings.back().warning = embedding;
   }
 
-  LinearFormat set_aside(const LinearSite& linear, const std::string& weight) {
-    consumed_.insert(weight);
-    result_.unsound.insert(linear.name);
+  // Of a linear that cannot be read nothing else is said.
+  LinearFormat set_aside(const LinearSite& linear, bool stacked) {
+    const std::string prefix = stacked ? linear.stacked : linear.name + ".";
+    const std::vector<std::string>& names = checkpoint_.names();
+    for (auto name = std::lower_bound(names.begin(), names.end(), prefix);
+         name != names.end() && name->starts_with(prefix); ++name) {
+      consumed_.insert(*name);
+    }
+    result_.unsound.insert({linear.name, linear.weight});
     return {};
   }
 
@@ -172,12 +177,12 @@ class HeaderChecker {
         add("unknown-format", linear.name, "a quant_algo that halftone knows",
             "'" + entry.algo + "'");
       }
-      return set_aside(linear, weight);
+      return set_aside(linear, stacked);
     }
     if (!format->quantized()) {
       add("missing-scale", linear.name + "." + kNf4State, "the state of the quantized weight",
           "missing");
-      return set_aside(linear, weight);
+      return set_aside(linear, stacked);
     }
     const int64_t block = format->codec->block();
     if (entry.group_size != 0 && block != 0 && entry.group_size != block) {
@@ -187,7 +192,7 @@ class HeaderChecker {
       format->codec->check_shape(linear.name, linear.out, linear.in);
     } catch (const InputError& error) {
       add("wrong-shape", weight, "a size that the format's blocks divide", error.what());
-      return set_aside(linear, weight);
+      return set_aside(linear, stacked);
     }
     check_parts(stage, linear, *format, lacking);
     return *format;

@@ -85,8 +85,8 @@ class LayerShards {
               int64_t multiple) {
     if (size % (parts * multiple) == 0) return;
     faults.push_back({"engine-tp-divides", linear.name,
-                      concat(what, " in ", parts, " shards of whole ",
-                             multiple == 1 ? "numbers" : concat("blocks of ", multiple)),
+                      concat(what, " in ", parts, " equal shards",
+                             multiple == 1 ? "" : concat(" of whole blocks of ", multiple)),
                       concat(size, " ", what)});
   }
 

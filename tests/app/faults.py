@@ -165,7 +165,7 @@ def missing_expert(tensors):
         del tensors[name]
 
 
-@in_tensors("dropped-tensor", base="experts", against=True)
+@in_tensors("dropped-tensor", base="mtp", against=True)
 def dropped_next_token_tensor(tensors):
     del tensors["model.layers.2.eh_proj.weight"]
 

@@ -11,6 +11,7 @@ from halftone_cli import (DATA, DONE, FAILED, INPUT, NANO_LLAMA, SMALL_CALIBRATI
                           run)
 from models import ARCHS, id_lines
 
+NANO_DEEPSEEK = DATA / "models" / "nano-deepseek-v3"
 MIXED = """\
 imports: {all_off: units/all_off, default_disabled: units/default_disabled,
           fp8: units/fp8, nvfp4: units/nvfp4}
@@ -29,8 +30,9 @@ FORMATS = ("fp8_pb_wo,fp8_pc_pt,int4_awq,int4_wo,int8,int8_wo,mxfp4,mxfp8,nf4,nv
            "nvfp4_awq_full,nvfp4_four_over_six,nvfp4_mlp_weight_only,nvfp4_svdquant,w4a16_nvfp4,"
            "w4a8_awq,w4a8_mxfp4_fp8,w4a8_nvfp4_fp8")
 # Stacked experts, (1 + w) norms, latent attention, merged projections, an encoder, towers.
-FAMILIES = ("gpt-oss", "llama4-scout", "gemma3-4b", "deepseek-v3-fp8", "phi3-mini", "t5-v1.1",
-            "qwen2-moe")
+FAMILIES = {"gpt-oss": "fp8,nvfp4_experts_only,int8_wo", "llama4-scout": "nvfp4_experts_only,int8_wo",
+            "gemma3-4b": "fp8,int8_sq", "deepseek-v3-fp8": "fp8", "phi3-mini": "fp8,int8",
+            "t5-v1.1": "fp8,int8_sq", "qwen2-moe": "fp8,fp8_pc_pt"}
 
 
 def kinds(report, of="problems"):
@@ -65,12 +67,12 @@ class VerifyTest(CliTest):
             "fp8": (NANO_LLAMA, "--format", "fp8"),
             "int8_sq": (NANO_LLAMA, "--format", "int8_sq"),
             "mixed": (NANO_LLAMA, "--recipe", cls.shared / "mixed.yaml"),
-            "experts": (ARCHS / "deepseek-v3", "--format", "nvfp4"),
-            "experts-fp8": (ARCHS / "deepseek-v3", "--format", "fp8"),
+            "experts": (NANO_DEEPSEEK, "--format", "nvfp4"),
+            "experts-fp8": (NANO_DEEPSEEK, "--format", "fp8"),
+            "mtp": (ARCHS / "deepseek-v3", "--format", "fp8"),
             "tied": (ARCHS / "llama-3.2", "--format", "fp8"),
         }[name]
-        return cls.export(name, *make, calibration=SMALL_CALIBRATION if make[0] == NANO_LLAMA
-                          else ids)
+        return cls.export(name, *make, calibration=ids if name in ("tied", "mtp") else SMALL_CALIBRATION)
 
     def verify(self, folder, *options, ranks=None):
         """The exit code and the JSON object."""
@@ -95,12 +97,13 @@ class PlantedFaults(VerifyTest):
         for name in sorted({fault.base for fault in FAULTS.values()}):
             self.base(name)
         with ThreadPoolExecutor(2) as pool:
-            reports = dict(zip(FAULTS, pool.map(self.plant, FAULTS)))
+            running = {name: pool.submit(self.plant, name) for name in FAULTS}
         for name, fault in FAULTS.items():
             with self.subTest(name):
-                found = kinds(reports[name], "warnings" if fault.warning else "problems")
+                report = running[name].result()
+                found = kinds(report, "warnings" if fault.warning else "problems")
                 self.assertEqual(found, {fault.rule})
-                for entry in reports[name]["problems"]:
+                for entry in report["problems"]:
                     self.assertTrue(entry["expected"] and entry["found"], entry)
                     self.assertTrue(entry["tensor"] or entry["file"] or
                                     fault.rule.startswith("config"), entry)
@@ -117,7 +120,7 @@ class PlantedFaults(VerifyTest):
 
     def test_what_the_source_tells(self):
         """A tensor that nobody misses without it."""
-        FAULTS["dropped_next_token_tensor"].plant(self.base("experts"), self.folder / "bad")
+        FAULTS["dropped_next_token_tensor"].plant(self.base("mtp"), self.folder / "bad")
         self.assertEqual(kinds(self.verify(self.folder / "bad")), set())
 
 
@@ -136,7 +139,7 @@ class SoundExports(VerifyTest):
                 self.assertGreater(report["sqnr"]["worst"][0]["db"], least)
 
     def test_caches_mixtures_and_smoothing(self):
-        for name in ("llama", "int8_sq", "mixed", "experts", "experts-fp8", "tied"):
+        for name in ("llama", "int8_sq", "mixed", "experts", "experts-fp8", "mtp", "tied"):
             with self.subTest(name):
                 self.base(name)
                 self.check(self.exports[name], self.sources[name])
@@ -145,12 +148,11 @@ class SoundExports(VerifyTest):
             self.check(out, NANO_LLAMA)
 
     def test_families(self):
-        for name in FAMILIES:
+        for name, formats in FAMILIES.items():
             with self.subTest(name):
-                out = self.export(f"of-{name}", ARCHS / name, "--format", "fp8,nvfp4_mlp_only"
-                                  if name != "t5-v1.1" else "fp8,nvfp4",
+                out = self.export(f"of-{name}", ARCHS / name, "--format", formats,
                                   calibration=("--calib", self.shared / "ids.jsonl"))
-                for part in sorted(out.iterdir()):
+                for part in [out / one for one in formats.split(",")] if "," in formats else [out]:
                     self.check(part, ARCHS / name)
 
     def test_ranks_agree(self):
@@ -227,7 +229,7 @@ class Engines(VerifyTest):
                     "int8_sq", "--engine", "vllm")
         self.refuse(USAGE, ["--engine sglang", "engine-kv-cache", "NVFP4"], *base, "--format",
                     "nvfp4", "--kv-cache", "nvfp4_cast", "--engine", "vllm,sglang")
-        self.refuse(USAGE, ["engine-tp-heads", "--tp"], *base, "--format", "fp8", "--engine",
+        self.refuse(USAGE, ["engine-tp-divides", "3 equal shards", "--tp"], *base, "--format", "fp8", "--engine",
                     "vllm", "--tp", 3)
         self.refuse(USAGE, ["--engine", "vlm", "vllm"], *base, "--format", "fp8", "--engine", "vlm")
         self.assertFalse((self.folder / "out").exists())
