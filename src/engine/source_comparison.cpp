@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "core/log.h"
@@ -130,7 +131,7 @@ at::Tensor SourceComparison::unfolded(size_t stage, size_t index,
   return w_NK;
 }
 
-// F32 [out, in]: what the packed weight stands for.
+// F32 [out, in]: what the packed weight and its low-rank branch stand for.
 at::Tensor SourceComparison::wanted(size_t stage, size_t index, const PackedLinear& packed) const {
   at::Tensor w_NK = unfolded(stage, index, packed);
   const std::vector<LinearSite>& linears = model_.stages()[stage].linears;
@@ -140,18 +141,28 @@ at::Tensor SourceComparison::wanted(size_t stage, size_t index, const PackedLine
     w_NK = w_NK * row_scale(stage, index, packed).unsqueeze(1);
     break;
   }
-  if (format(stage, index).low_rank > 0) {
-    const at::Tensor a_RK = packed.at(kLowRankA).to(at::kFloat);
-    w_NK = w_NK - at::matmul(packed.at(kLowRankB).to(at::kFloat), a_RK);
-  }
   return w_NK.contiguous();
+}
+
+Json SourceComparison::db(size_t stage, size_t index, const PackedLinear& packed,
+                          const at::Tensor& wanted_NK) const {
+  const LinearFormat& mine = format(stage, index);
+  if (mine.low_rank == 0) return sqnr_db(wanted_NK, *mine.codec, packed, pool_);
+  const at::Tensor branch_NK =
+      at::matmul(packed.at(kLowRankB).to(at::kFloat), packed.at(kLowRankA).to(at::kFloat));
+  const at::Tensor noise_NK =
+      wanted_NK - branch_NK - mine.codec->unpack(packed, at::kFloat, &pool_);
+  const double signal = wanted_NK.square().sum(at::kDouble).item<double>();
+  const double noise = noise_NK.square().sum(at::kDouble).item<double>();
+  if (signal == 0.0 || noise == 0.0) return nullptr;
+  return std::round(1000.0 * 10.0 * std::log10(signal / noise)) / 1000.0;
 }
 
 SourceComparison::Linear SourceComparison::linear(size_t stage, size_t index,
                                                   const PackedLinear& packed) const {
   const Codec& codec = *format(stage, index).codec;
   const at::Tensor w_NK = wanted(stage, index, packed);
-  const Json db = sqnr_db(w_NK, codec, packed, pool_);
+  const Json db = this->db(stage, index, packed, w_NK);
   Linear result;
   if (!db.is_null()) result.db = db.get<double>();
   if (db.is_null() && at::count_nonzero(w_NK).item<int64_t>() == 0) {
@@ -173,7 +184,7 @@ Finding SourceComparison::diagnose(size_t stage, size_t index, const PackedLinea
   if (codec.name().find('4') != std::string::npos && packed.at("weight").dtype() == at::kByte) {
     PackedLinear swapped = packed;
     swapped["weight"] = swapped_nibbles(packed.at("weight"));
-    const Json other = sqnr_db(wanted_NK, codec, swapped, pool_);
+    const Json other = this->db(stage, index, swapped, wanted_NK);
     if (!other.is_null() && other.get<double>() >= least) {
       return {"nibble-order",
               {},

@@ -51,6 +51,9 @@ class SourceComparison {
   at::Tensor row_scale(size_t stage, size_t index, const PackedLinear& packed) const;
   at::Tensor unfolded(size_t stage, size_t index, const PackedLinear& packed) const;
   at::Tensor wanted(size_t stage, size_t index, const PackedLinear& packed) const;
+  // As sqnr_db(), of the weight and its branch together.
+  Json db(size_t stage, size_t index, const PackedLinear& packed,
+          const at::Tensor& wanted_NK) const;
   std::set<std::string> may_change(size_t stage) const;
   Finding diagnose(size_t stage, size_t index, const PackedLinear& packed,
                    const at::Tensor& wanted_NK, double db) const;

@@ -450,8 +450,9 @@ class HeaderChecker {
     const std::string suffix = ".weight";
     if (!is_uniform_ || !has(name) || !name.ends_with(suffix)) return;
     if (checkpoint_.info(name).shape.size() < 2) return;
+    // Who reads NF4 does not look for next-token layers.
     if (has_prefix(name, model_.carried_prefixes()) ||
-        has_prefix(name, model_.next_token_prefixes())) {
+        (!is_nf4_ && has_prefix(name, model_.next_token_prefixes()))) {
       require_excluded(name.substr(0, name.size() - suffix.size()), false);
     }
   }
