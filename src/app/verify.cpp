@@ -1,7 +1,7 @@
 #include "engine/verify.h"
 
 #include <algorithm>
-#include <cstdio>
+#include <array>
 #include <optional>
 
 #include "app/budgets.h"
@@ -114,26 +114,22 @@ Findings to_findings(const std::vector<FileFault>& faults) {
   return findings;
 }
 
-VerifyResult verify_hf(const Options& options, const fs::path& folder, const RunSetup& setup) {
+// An export whose config.json does not say so: engines that read no other file take it for plain.
+Findings missing_config(const Checkpoint& checkpoint) {
+  const char* other = "hf_quant_config.json";
+  if (checkpoint.config().contains("quantization_config")) return {};
+  if (!fs::exists(checkpoint.directory() / other)) return {};
+  return {{"missing-config-file",
+           {},
+           "config.json",
+           concat("a quantization_config that says what ", other, " says"),
+           "none"}};
+}
+
+// Behind this the checkpoint's files are whole.
+void verify_contents(const Options& options, const Checkpoint& checkpoint, const RunSetup& setup,
+                     VerifyResult& result) {
   const Cluster& cluster = setup.cluster();
-  VerifyResult result;
-  std::vector<FileFault> faults;
-  const Checkpoint checkpoint(folder, faults);
-  result.tensors = std::ssize(checkpoint.names());
-  result.bytes = checkpoint.total_bytes();
-  if (!faults.empty()) {
-    result.report.findings = to_findings(faults);
-    if (setup.speaks()) {
-      log_warn("the files contradict each other or are incomplete: what they hold is not checked");
-    }
-    return result;
-  }
-  require_same_model(checkpoint, cluster);
-  if (!is_quantized(checkpoint)) {
-    throw InputError(concat("'", folder.string(),
-                            "' is not an exported checkpoint: its config.json has no "
-                            "quantization_config of one"));
-  }
   std::optional<Against> against;
   if (options.given("against")) {
     against.emplace(options.get("against"), options.get("family"));
@@ -148,12 +144,32 @@ VerifyResult verify_hf(const Options& options, const fs::path& folder, const Run
                              options.get_integer("tp")};
   result.report =
       verify_checkpoint(checkpoint, model, against ? &against->layout : nullptr, verify, cluster);
-  if (!options.given("calib")) return result;
+  if (!options.given("calib")) return;
   if (problems_in(result.report.findings) == 0) {
     result.perplexity = measure(options, checkpoint, against ? &*against : nullptr, cluster);
   } else if (setup.speaks()) {
     log_warn("perplexity is not measured: the checkpoint has problems");
   }
+}
+
+VerifyResult verify_hf(const Options& options, const fs::path& folder, const RunSetup& setup) {
+  VerifyResult result;
+  std::vector<FileFault> faults;
+  const Checkpoint checkpoint(folder, faults);
+  result.tensors = std::ssize(checkpoint.names());
+  result.bytes = checkpoint.total_bytes();
+  result.report.findings = faults.empty() ? missing_config(checkpoint) : to_findings(faults);
+  if (!result.report.findings.empty()) {
+    if (setup.speaks()) log_warn("the tensors are not looked at before this is mended");
+    return result;
+  }
+  require_same_model(checkpoint, setup.cluster());
+  if (!is_quantized(checkpoint)) {
+    throw InputError(concat("'", folder.string(),
+                            "' is not an exported checkpoint: its config.json has no "
+                            "quantization_config of one"));
+  }
+  verify_contents(options, checkpoint, setup, result);
   return result;
 }
 

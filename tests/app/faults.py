@@ -383,6 +383,11 @@ def second_config_missing(folder):
     (folder / "hf_quant_config.json").unlink()
 
 
+@in_configs("missing-config-file")
+def configuration_of_the_model_says_nothing(folder):
+    edit_json(folder / "config.json", lambda config: config.pop("quantization_config"))
+
+
 @in_configs("unknown-format")
 def format_that_nobody_knows(folder):
     edit_configs(folder, lambda config, _: config.update(quant_algo="NVFP3"))

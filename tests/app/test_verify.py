@@ -130,30 +130,35 @@ class SoundExports(VerifyTest):
         self.assertEqual((report["problems"], report["warnings"]), ([], []), out)
         return report
 
+    def check_all(self, parts):
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(lambda part: self.check(*part), parts))
+
     def test_every_kind_of_format(self):
-        self.export("all", NANO_LLAMA, "--format", FORMATS)
-        for name in FORMATS.split(","):
+        out = self.export("all", NANO_LLAMA, "--format", FORMATS)
+        names = FORMATS.split(",")
+        reports = self.check_all([(out / name, NANO_LLAMA) for name in names])
+        for name, report in zip(names, reports):
             with self.subTest(name):
-                report = self.check(self.shared / "all" / name, NANO_LLAMA)
                 least = 30.0 if "8" in name and "4" not in name else 15.0
                 self.assertGreater(report["sqnr"]["worst"][0]["db"], least)
 
     def test_caches_mixtures_and_smoothing(self):
-        for name in ("llama", "int8_sq", "mixed", "experts", "experts-fp8", "mtp", "tied"):
-            with self.subTest(name):
-                self.base(name)
-                self.check(self.exports[name], self.sources[name])
+        names = ("llama", "int8_sq", "mixed", "experts", "experts-fp8", "mtp", "tied")
+        parts = [(self.base(name), self.sources[name]) for name in names]
         for cache in ("fp8_affine", "nvfp4_cast"):
-            out = self.export(cache, NANO_LLAMA, "--format", "fp8", "--kv-cache", cache)
-            self.check(out, NANO_LLAMA)
+            parts.append((self.export(cache, NANO_LLAMA, "--format", "fp8", "--kv-cache", cache),
+                          NANO_LLAMA))
+        self.check_all(parts)
 
     def test_families(self):
+        parts = []
         for name, formats in FAMILIES.items():
-            with self.subTest(name):
-                out = self.export(f"of-{name}", ARCHS / name, "--format", formats,
-                                  calibration=("--calib", self.shared / "ids.jsonl"))
-                for part in [out / one for one in formats.split(",")] if "," in formats else [out]:
-                    self.check(part, ARCHS / name)
+            out = self.export(f"of-{name}", ARCHS / name, "--format", formats,
+                              calibration=("--calib", self.shared / "ids.jsonl"))
+            several = "," in formats
+            parts += [(out / one if several else out, ARCHS / name) for one in formats.split(",")]
+        self.check_all(parts)
 
     def test_ranks_agree(self):
         out = self.base("experts")
