@@ -11,14 +11,26 @@ namespace halftone {
 ExcludeList::ExcludeList(const Json& patterns) {
   if (!patterns.is_array()) return;
   for (const Json& pattern : patterns) {
-    if (pattern.is_string()) patterns_.push_back(pattern.get<std::string>());
+    if (!pattern.is_string()) continue;
+    const std::string text = pattern.get<std::string>();
+    patterns_.push_back(text);
+    exact_.insert(text);
+    const size_t special = text.find_first_of("*?[");
+    if (special == std::string::npos) continue;
+    if (special + 1 == text.size() && text.back() == '*') {
+      prefixes_.push_back(text.substr(0, special));
+    } else {
+      globs_.push_back(text);
+    }
   }
 }
 
 bool ExcludeList::covers(const std::string& module) const {
-  return std::any_of(patterns_.begin(), patterns_.end(), [&](const std::string& pattern) {
-    return pattern == module || glob_matches(pattern, module);
-  });
+  return exact_.count(module) > 0 ||
+         std::any_of(prefixes_.begin(), prefixes_.end(),
+                     [&](const std::string& prefix) { return module.starts_with(prefix); }) ||
+         std::any_of(globs_.begin(), globs_.end(),
+                     [&](const std::string& glob) { return glob_matches(glob, module); });
 }
 
 bool is_full_precision(DType dtype) {

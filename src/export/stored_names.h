@@ -1,5 +1,6 @@
 #pragma once
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,10 @@ class ExcludeList {
 
  private:
   std::vector<std::string> patterns_;
+  // The same by how they are compared: there may be hundreds of them, and thousands of modules.
+  std::set<std::string> exact_;
+  std::vector<std::string> prefixes_;  // "x*"
+  std::vector<std::string> globs_;
 };
 
 // F32, F16 and BF16: what is not quantized has.
