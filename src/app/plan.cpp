@@ -277,7 +277,7 @@ void run(const Options& options, const World* world) {
   const fs::path out =
       options.given("out") ? without_trailing_slash(options.get("out")) : fs::path("/nowhere");
   const std::vector<Target> targets = make_targets(options, source, *model, recipes, out);
-  check_engines(options, *model, targets, true);
+  check_engines(options, *model, targets, world->rank() == 0);
   plan.output_bytes = output_bytes(targets);
 
   QuantizeOptions quantize;

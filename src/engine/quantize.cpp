@@ -303,12 +303,19 @@ class QuantizeJob {
   void verify(const Target& target) const {
     cluster_.world.activity().begin_step("verify");
     const fs::path folder = partial_of(target);
+    const std::string what =
+        concat("what was written to '", folder.string(), "' is not as it must be and stays there");
     VerifyOptions options;
     options.depth = CheckDepth::kScales;
-    const Checkpoint written(folder);
-    const VerifyReport report = verify_checkpoint(written, model_, &source_, options, cluster_);
-    require_no_problems(report.findings, concat("what was written to '", folder.string(),
-                                                "' is not as it must be and stays there"));
+    try {
+      const Checkpoint written(folder);
+      const VerifyReport report = verify_checkpoint(written, model_, &source_, options, cluster_);
+      require_no_problems(report.findings, what);
+    } catch (const ReadError&) {
+      throw;
+    } catch (const InputError& error) {  // of our own making
+      throw VerificationError(concat(what, ": ", error.what()));
+    }
   }
 
   void finish(const CalibrationTimes& times) {
