@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 #include <set>
+#include <utility>
 
 #include "core/log.h"
 #include "engine/check_values.h"
@@ -46,6 +47,12 @@ bool same(const PackedLinear& a, const PackedLinear& b, const char* suffix) {
   return at::equal(left->second, right->second);
 }
 
+// Of the stage's units: by expert, and where there is none, by group or alone; -1: no linear.
+std::pair<int, int> unit_of(const LinearSite& linear, size_t index) {
+  if (linear.expert >= 0) return {linear.expert, -1};
+  return {-1, linear.fused_group >= 0 ? linear.fused_group : -2 - static_cast<int>(index)};
+}
+
 }  // namespace
 
 std::vector<HfPart> UnitChecker::parts_of(size_t stage, size_t linear) const {
@@ -74,23 +81,24 @@ std::vector<CheckUnit> UnitChecker::plan() const {
   const bool whole = depth_ == CheckDepth::kWhole;
   for (size_t s = 0; s < model_.stages().size(); ++s) {
     const StageSpec& stage = model_.stages()[s];
-    std::map<int, CheckUnit> by_expert;
+    std::map<std::pair<int, int>, CheckUnit> of_stage;
     std::set<std::string> packed;
     for (size_t i = 0; i < stage.linears.size(); ++i) {
       if (headers_.stages[s].linears[i].quantized()) packed.insert(stage.linears[i].weight);
-      add_linear(s, i, by_expert[stage.linears[i].expert]);
+      add_linear(s, i, of_stage[unit_of(stage.linears[i], i)]);
     }
     for (size_t t = 0; whole && t < stage.tensors.size(); ++t) {
       const TensorNeed& need = stage.tensors[t];
       const bool sound = headers_.unsound.count(need.name) == 0 && packed.count(need.name) == 0 &&
                          checkpoint_.has(hf_part(need, dtype_).whole.name);
       if (!sound || !seen.insert(need.name).second) continue;
-      CheckUnit& unit = by_expert[need.expert];
+      CheckUnit& unit = of_stage[{need.expert, -1}];
       unit.copies.push_back(t);
       unit.bytes += locate_plain(checkpoint_, need).bytes;
     }
-    for (size_t i = 0; i < stage.attentions.size(); ++i) by_expert[-1].caches.push_back(i);
-    for (auto& [expert, unit] : by_expert) {
+    for (size_t i = 0; i < stage.attentions.size(); ++i) of_stage[{-1, -1}].caches.push_back(i);
+    for (auto& [key, unit] : of_stage) {
+      if (unit.linears.empty() && unit.copies.empty() && unit.caches.empty()) continue;
       unit.stage = s;
       units.push_back(std::move(unit));
     }

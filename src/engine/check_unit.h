@@ -11,8 +11,8 @@
 
 namespace halftone {
 
-// A part of a checkpoint that is checked in one piece: a stage without its experts, one expert, or
-// a tensor of no stage. Linears that engines merge are in one unit.
+// A part of a checkpoint that is checked in one piece: linears that engines merge, or one alone, or
+// an expert; what else a stage holds; or a tensor of no stage.
 struct CheckUnit {
   size_t stage = 0;
   std::vector<size_t> linears;  // of the stage; quantized and sound ones
