@@ -79,6 +79,7 @@ void run(const Options& options, const World* world) {
   for (const Recipe& recipe : recipes) check_rules(options, *model, recipe, setup.speaks());
   check_output(out, model_dir, options.get_flag("overwrite"));
   const std::vector<Target> targets = make_targets(options, source, *model, recipes, out);
+  check_engines(options, *model, targets, setup.speaks());
   const Cluster& cluster = setup.cluster();
   make_parent(out, setup.speaks(), cluster.control);
   check_shared_folder(out.parent_path(), seat_of(*world, cluster.control), cluster.control,

@@ -163,6 +163,7 @@ void run(const Options& options, const World* world) {
     check_trace(options);
   }
   const std::vector<Target> targets = make_targets(options, source, *model, recipes, out);
+  check_engines(options, *model, targets, speaks);
   if (speaks) {
     warn_of_extra(*model, targets.front().hf.accounting.extra);
   }

@@ -2,6 +2,7 @@
 
 #include <cstdio>
 
+#include "app/verify_report.h"
 #include "calibrate/quantizer_names.h"
 #include "core/error.h"
 #include "core/log.h"
@@ -53,6 +54,7 @@ void add_output_options(Options& options) {
   options.choice("target", {"hf"}, "hf", "layout of the output");
   options.integer("max-shard-size", 10'000'000'000, 1, INT64_MAX, "bytes per weight file");
   options.flag("overwrite", "replace an existing output");
+  add_engine_options(options);
 }
 
 std::vector<Recipe> read_recipes(const Options& options) {
@@ -134,6 +136,27 @@ std::vector<Target> make_targets(const Options& options, const SourceLayout& sou
                                   options.get_integer("max-shard-size")));
   }
   return targets;
+}
+
+void check_engines(const Options& options, const Model& model, const std::vector<Target>& targets,
+                   bool speaks) {
+  for (const Engine engine : engines_of(options.get("engine"))) {
+    for (const Target& target : targets) {
+      const ServedCheckpoint served{
+          model, target.plan.stages, target.config,
+          [](const std::string& name) { return name == "hf_quant_config.json"; }};
+      const Findings findings = check_engine(engine, options.get_integer("tp"), served);
+      for (const Finding& finding : findings) {
+        if (!finding.warning) {
+          throw UsageError(concat("--engine ", name_of(engine), " cannot serve '",
+                                  target.plan.recipe.name, "': ", text_of(finding),
+                                  findings.size() > 1 ? " (and more)" : "",
+                                  "; choose another --format, --kv-cache or --tp"));
+        }
+        if (speaks) log_warn("'", target.plan.recipe.name, "': ", text_of(finding));
+      }
+    }
+  }
 }
 
 QuantizeOptions quantize_options_of(const Options& options, const fs::path& out,
