@@ -157,8 +157,11 @@ RunSetup::RunSetup(const Options& options, const World& world)
                                                device, loading_.get(), trace_.get()});
 }
 
+// Over TCP, Open MPI 4.1 can lose other threads' messages for seconds while one of them gathers:
+// ranks without GPUs do so beside the computation within one host only.
 void RunSetup::make_loading(const Options& options, at::Device device) {
   if (world_.size() == 1 || !world_.threads_talk()) return;
+  if (device.is_cpu() && world_.nodes() > 1) return;
   meeting_ = std::make_unique<Rendezvous>(world_);
   loading_ranks_ =
       checked_if_asked(device.is_cuda() ? make_nccl_communicator(world_, GpuOrder::kBeside)
