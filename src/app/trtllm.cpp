@@ -32,8 +32,12 @@ class ReadUnified {
       : checkpoint_(folder),
         model_(make_model(checkpoint_, options.get("family"))),
         stages_(exported_formats(checkpoint_, *model_)),
-        form_{family(options, checkpoint_), *model_,  stages_, checkpoint_.config(),
-              model_dtype(checkpoint_),     tensors_of(checkpoint_)} {
+        form_{family(options, checkpoint_),
+              *model_,
+              stages_,
+              checkpoint_.config(),
+              model_dtype(checkpoint_),
+              tensors_of(checkpoint_)} {
     make_exported_source(checkpoint_, *model_);  // checks every tensor's dtype and shape
   }
 
@@ -89,8 +93,7 @@ int64_t restore(const Options& options, const fs::path& source, const fs::path& 
   check_trtllm(read.form(), parallel);
   const ReshardPlan plan = plan_trtllm(read.form(), parallel);
   check_sharded(plan, source, sidecar / kRestFile);
-  read_sharded(plan, source, sidecar / kRestFile, read.checkpoint(), cluster.control,
-               cluster.pool);
+  read_sharded(plan, source, sidecar / kRestFile, read.checkpoint(), cluster.control, cluster.pool);
   return read.checkpoint().total_bytes();
 }
 
@@ -266,7 +269,8 @@ void convert_checkpoint(const Options& options, const World& world) {
     const Checkpoint checkpoint(model_dir);
     require_same_model(checkpoint, cluster);
     if (!is_quantized(checkpoint)) {
-      throw UsageError(concat("'", model_dir.string(), "' is not quantized: give a checkpoint that ",
+      throw UsageError(concat("'", model_dir.string(),
+                              "' is not quantized: give a checkpoint that ",
                               "halftone quantize wrote, or --store FILE.h5 and --format"));
     }
     if (!wants_trtllm(options)) {

@@ -110,8 +110,7 @@ void unify_amaxes(const StageRun& run, StageSolution& solution) {
     const LinearSite& first = run.stage.linears[members.front()];
     const Codec& codec = *run.format(members.front()).codec;
     // Gate and up of one expert share their amax in every format (3.4).
-    const bool shared =
-        codec.unifies_groups() || first.expert >= 0 || run.recipe.fused_scales;
+    const bool shared = codec.unifies_groups() || first.expert >= 0 || run.recipe.fused_scales;
     float weight = 0.0f;
     float input = 0.0f;
     bool all_scalars = true;

@@ -144,12 +144,11 @@ void check_tensor(const TensorSpec& planned, const std::map<std::string, TensorI
       info->second.shape == planned.shape) {
     return;
   }
-  throw InputError(concat(
-      "'", path.string(), "': expected the tensor '", planned.name, "' as ",
-      name_of(planned.dtype), " ", shape_text(planned.shape), ", found ",
-      info == found.end() ? "none"
-                          : concat(name_of(info->second.dtype), " ",
-                                   shape_text(info->second.shape))));
+  throw InputError(concat("'", path.string(), "': expected the tensor '", planned.name, "' as ",
+                          name_of(planned.dtype), " ", shape_text(planned.shape), ", found ",
+                          info == found.end() ? "none"
+                                              : concat(name_of(info->second.dtype), " ",
+                                                       shape_text(info->second.shape))));
 }
 
 void check_file(const fs::path& path, const std::vector<TensorSpec>& planned) {

@@ -46,9 +46,8 @@ class ConfigWriter {
     if (decoder_ == "phi3") add_phi3();
     if (decoder_ == "deci") add_layer_configs();
     if (experts_ > 0 && decoder_ != "qwen") config_["moe"] = moe();
-    config_["mapping"] = {{"world_size", parallel_.ranks()},
-                          {"tp_size", parallel_.tp},
-                          {"pp_size", parallel_.pp}};
+    config_["mapping"] = {
+        {"world_size", parallel_.ranks()}, {"tp_size", parallel_.tp}, {"pp_size", parallel_.pp}};
     if (experts_ > 0) {
       config_["mapping"]["moe_tp_size"] = parallel_.tp;
       config_["mapping"]["moe_ep_size"] = 1;
@@ -166,9 +165,8 @@ class ConfigWriter {
 
   void add_longrope() {
     if (!is_longrope()) return;
-    config_["original_max_position_embeddings"] = static_cast<int64_t>(
-        rope_number("original_max_position_embeddings",
-                    static_cast<double>(form_.model.max_positions())));
+    config_["original_max_position_embeddings"] = static_cast<int64_t>(rope_number(
+        "original_max_position_embeddings", static_cast<double>(form_.model.max_positions())));
     config_["longrope_scaling_short_factors"] = rope_.at("short_factor");
     config_["longrope_scaling_long_factors"] = rope_.at("long_factor");
     if (experts_ == 0) return;
@@ -267,8 +265,7 @@ class ConfigWriter {
         } else if (module.name == "mlp_replacing_linear") {
           ffn["impl"] = "linear";
         } else if (module.name == "mlp.proj") {
-          ffn = {{"impl", "mlp"},
-                 {"intermediate_size", stage.linears[module.linears.front()].in}};
+          ffn = {{"impl", "mlp"}, {"intermediate_size", stage.linears[module.linears.front()].in}};
         }
       }
       list.push_back({{"attention", attention}, {"ffn", ffn}});

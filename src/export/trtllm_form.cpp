@@ -138,7 +138,8 @@ Problem pp_problem(const UnifiedForm& form, int64_t pp) {
   return pp == 1 ? std::nullopt : slots_problem(form, pp);
 }
 
-void check_size(const char* option, int64_t wanted, const std::function<Problem(int64_t)>& problem) {
+void check_size(const char* option, int64_t wanted,
+                const std::function<Problem(int64_t)>& problem) {
   const Problem found = problem(wanted);
   if (!found) return;
   int64_t works = wanted - 1;
@@ -274,14 +275,14 @@ std::vector<TrtModule> trtllm_modules(const StageSpec& stage) {
 
 bool is_fused_gate_up(const StageSpec& stage, const TrtModule& module) {
   if (module.name != "mlp.fc" || module.linears.size() != 1) return false;
-  const bool has_gate = std::any_of(
-      stage.linears.begin(), stage.linears.end(),
-      [](const LinearSite& linear) { return linear.trtllm == "mlp.gate"; });
+  const bool has_gate =
+      std::any_of(stage.linears.begin(), stage.linears.end(),
+                  [](const LinearSite& linear) { return linear.trtllm == "mlp.gate"; });
   const LinearSite& fc = stage.linears[module.linears.front()];
-  return !has_gate && std::any_of(stage.linears.begin(), stage.linears.end(),
-                                  [&](const LinearSite& linear) {
-                                    return linear.trtllm == "mlp.proj" && fc.out == 2 * linear.in;
-                                  });
+  return !has_gate &&
+         std::any_of(stage.linears.begin(), stage.linears.end(), [&](const LinearSite& linear) {
+           return linear.trtllm == "mlp.proj" && fc.out == 2 * linear.in;
+         });
 }
 
 int64_t query_heads(const StageSpec& stage, const TrtModule& qkv) {

@@ -73,8 +73,8 @@ class Planner {
     const int64_t count = std::min(rows, source.shape[0] - begin);
     builder_.declare(file, {to, dtype_, {rows, columns}});
     if (count == 0) return;
-    builder_.move({from, file, to, {begin * columns, 0, 0, count * columns, 1}, false, true,
-                   returns});
+    builder_.move(
+        {from, file, to, {begin * columns, 0, 0, count * columns, 1}, false, true, returns});
   }
 
   void add_layer(size_t index, size_t layer, int64_t pipeline_stage, size_t slot) {
@@ -132,8 +132,8 @@ class Planner {
     const TensorSpec& source = builder_.source(from);
     const bool router = to.ends_with("mlp.router.weight");
     builder_.declare(file, {to, router ? DType::kF32 : dtype_, source.shape});
-    const bool norm = to.find("layernorm") != std::string::npos ||
-                      to.find("ln_f") != std::string::npos;
+    const bool norm =
+        to.find("layernorm") != std::string::npos || to.find("ln_f") != std::string::npos;
     builder_.copy(from, file, to, 0, /*writes=*/true, returns, norm && adds_one_);
   }
 

@@ -136,7 +136,8 @@ class ModuleWriter {
   }
   DType dtype_of(const std::string& suffix, DType stored) const {
     if (suffix == "weight" && stored == DType::kU8 && is_int4(format_)) return DType::kI8;
-    const bool plain = suffix == "weight" || suffix == "bias" || suffix == "prequant_scaling_factor";
+    const bool plain =
+        suffix == "weight" || suffix == "bias" || suffix == "prequant_scaling_factor";
     return plain && is_floating(stored) && stored != DType::kF8E4M3 ? place_.dtype : stored;
   }
 
@@ -163,16 +164,17 @@ class ModuleWriter {
     const int64_t first_column = splits_columns_ ? place_.t * columns : 0;
     const int64_t rows = rows_ / row_unit;
     const DType stored = builder_.source(name_of(first_part().linear, source)).dtype;
-    builder_.declare(place_.file, {target(suffix), dtype_of(suffix, stored),
-                                   shape_of({rows, columns})});
+    builder_.declare(place_.file,
+                     {target(suffix), dtype_of(suffix, stored), shape_of({rows, columns})});
     for (size_t e = 0; e < experts_.size(); ++e) {
       int64_t to = static_cast<int64_t>(e) * rows * columns;
       for (const Part& part : experts_[e]) {
         const int64_t begin = part.begin / row_unit;
         const int64_t count = part.rows / row_unit;
         const ElementRun run =
-            columns == stride ? ElementRun{begin * stride, 0, to, count * stride, 1}
-                              : ElementRun{begin * stride + first_column, stride, to, columns, count};
+            columns == stride
+                ? ElementRun{begin * stride, 0, to, count * stride, 1}
+                : ElementRun{begin * stride + first_column, stride, to, columns, count};
         if (count > 0) move(name_of(part.linear, source), suffix, run, part.first_copy);
         to += count * columns;
       }

@@ -70,9 +70,9 @@ SafetensorsLayout plan_safetensors(const std::vector<TensorSpec>& specs, bool me
     TensorInfo info{spec->name, spec->dtype, spec->shape, end, bytes};
     const bool is_new = layout.tensors.emplace(spec->name, std::move(info)).second;
     check(is_new && spec->name != "__metadata__", "a tensor to be written has a name of its own");
-    text += concat(text == "{" ? "" : ",", Json(spec->name).dump(), R"(:{"dtype":")", name_of(spec->dtype),
-                   R"(","shape":)", compact_shape(spec->shape), R"(,"data_offsets":[)", end, ",",
-                   end + bytes, "]}");
+    text += concat(text == "{" ? "" : ",", Json(spec->name).dump(), R"(:{"dtype":")",
+                   name_of(spec->dtype), R"(","shape":)", compact_shape(spec->shape),
+                   R"(,"data_offsets":[)", end, ",", end + bytes, "]}");
     end += bytes;
   }
   layout.header = framed(text + "}");

@@ -90,10 +90,8 @@ TEST(ReshardPieces, ConversionsRoundOnce) {
 
 TEST(ReshardBuilder, TensorsThatLoseBitsAreTheRest) {
   const std::map<std::string, TensorSpec> unified{
-      {"kept", {"kept", DType::kF32, {4}}},
-      {"narrowed", {"narrowed", DType::kF32, {4}}},
-      {"widened", {"widened", DType::kBF16, {4}}},
-      {"raised", {"raised", DType::kBF16, {4}}},
+      {"kept", {"kept", DType::kF32, {4}}},        {"narrowed", {"narrowed", DType::kF32, {4}}},
+      {"widened", {"widened", DType::kBF16, {4}}}, {"raised", {"raised", DType::kBF16, {4}}},
       {"unknown", {"unknown", DType::kU8, {4}}},
   };
   ReshardBuilder builder(unified, 1);
