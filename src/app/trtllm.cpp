@@ -68,15 +68,6 @@ int64_t reshard(const Options& options, const fs::path& unified, const fs::path&
   check_trtllm(read.form(), parallel);
   const ReshardPlan plan = plan_trtllm(read.form(), parallel);
   check_equal_scales(plan, read.checkpoint(), cluster.control);
-  if (cluster.control.rank() == 0) {
-    std::error_code error;
-    fs::create_directories(folder, error);
-    if (error) {
-      throw ResourceError(concat("cannot create '", folder.string(), "': ", error.message(),
-                                 " (choose another --out)"));
-    }
-  }
-  cluster.control.barrier();
   write_trtllm(read.form(), plan, parallel, read.checkpoint(), folder, cluster.control,
                cluster.pool);
   return tensor_bytes(plan);

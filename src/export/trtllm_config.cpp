@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "export/encoder_decoder_config.h"
 #include "export/trtllm_layout.h"
 #include "export/trtllm_quantization.h"
 #include "model/config_reader.h"
@@ -29,8 +30,9 @@ Json rope_object(const Json& config) {
 
 class ConfigWriter {
  public:
-  ConfigWriter(const UnifiedForm& form, const Parallelism& parallel)
+  ConfigWriter(const UnifiedForm& form, const TrtPart& part, const Parallelism& parallel)
       : form_(form),
+        part_(part),
         parallel_(parallel),
         decoder_(form.family.trtllm_decoder),
         source_(text_config(form.config), "config.json"),
@@ -52,7 +54,7 @@ class ConfigWriter {
       config_["mapping"]["moe_tp_size"] = parallel_.tp;
       config_["mapping"]["moe_ep_size"] = 1;
     }
-    config_["quantization"] = trtllm_quantization(form_, parallel_).config;
+    config_["quantization"] = trtllm_quantization(form_, part_, parallel_).config;
     return std::move(config_);
   }
 
@@ -85,7 +87,7 @@ class ConfigWriter {
     config_["architecture"] = form_.family.architectures.front();
     config_["dtype"] = bf16 ? "bfloat16" : "float16";
     config_["logits_dtype"] = "float16";
-    config_["num_hidden_layers"] = layer_stages(form_.model).size();
+    config_["num_hidden_layers"] = part_.layers.size();
     config_["num_attention_heads"] = heads_;
     config_["num_key_value_heads"] = kv_heads_;
     config_["hidden_size"] = form_.model.hidden_size();
@@ -252,7 +254,7 @@ class ConfigWriter {
   // Nemotron-NAS: what stands in each layer.
   void add_layer_configs() {
     Json list = Json::array();
-    for (const size_t index : layer_stages(form_.model)) {
+    for (const size_t index : part_.layers) {
       const StageSpec& stage = form_.model.stages()[index];
       Json attention{{"impl", "no_op"}, {"num_key_value_heads", nullptr}};
       Json ffn{{"impl", "no_op"}, {"intermediate_size", nullptr}};
@@ -274,6 +276,7 @@ class ConfigWriter {
   }
 
   const UnifiedForm& form_;
+  const TrtPart& part_;
   Parallelism parallel_;
   std::string decoder_;
   ConfigReader source_;
@@ -293,12 +296,13 @@ class ConfigWriter {
 
 }  // namespace
 
-Json trtllm_config(const UnifiedForm& form, const Parallelism& parallel) {
-  return ConfigWriter(form, parallel).write();
+Json trtllm_config(const UnifiedForm& form, const TrtPart& part, const Parallelism& parallel) {
+  if (!part.folder.empty()) return encoder_decoder_config(form, part, parallel);
+  return ConfigWriter(form, part, parallel).write();
 }
 
-Json trtllm_quant_cfg(const UnifiedForm& form, const Parallelism& parallel) {
-  return trtllm_quantization(form, parallel).layers;
+Json trtllm_quant_cfg(const UnifiedForm& form, const TrtPart& part, const Parallelism& parallel) {
+  return trtllm_quantization(form, part, parallel).layers;
 }
 
 }  // namespace halftone

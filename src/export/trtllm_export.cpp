@@ -9,13 +9,32 @@
 namespace halftone {
 namespace {
 
+void make_folder(const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) {
+    throw ResourceError(concat("cannot create '", folder.string(), "': ", error.message(),
+                               " (choose another --out)"));
+  }
+}
+
+void write_configs(const UnifiedForm& form, const TrtPart& part, const Parallelism& parallel,
+                   const fs::path& folder) {
+  const Json layers = trtllm_quant_cfg(form, part, parallel);
+  if (!layers.is_null()) write_text_file(folder / "quant_cfg.json", layers.dump(4) + "\n");
+  write_text_file(folder / "config.json", trtllm_config(form, part, parallel).dump(4) + "\n");
+  sync_directory(folder);
+}
+
+// Where the rank files of the first part lie.
+fs::path first_part(const fs::path& folder) {
+  std::error_code error;
+  return fs::exists(folder / "encoder" / "rank0.safetensors", error) ? folder / "encoder" : folder;
+}
+
 void write_sidecar(const ReshardPlan& plan, const Checkpoint& unified, const fs::path& folder) {
   const fs::path sidecar = folder / kUnifiedFolder;
-  std::error_code error;
-  fs::create_directory(sidecar, error);
-  if (error) {
-    throw ResourceError(concat("cannot create '", sidecar.string(), "': ", error.message()));
-  }
+  make_folder(sidecar);
   write_rest(plan, unified, sidecar / kRestFile);
   keep_unified(unified, sidecar);
 }
@@ -38,12 +57,15 @@ void write_trtllm(const UnifiedForm& form, const ReshardPlan& plan, const Parall
     log_warn("TensorRT-LLM's checkpoints have no F32 weights: those that are not quantized are ",
              "written as F16");
   }
+  const std::vector<TrtPart> parts = trtllm_parts(form.model);
+  if (ranks.rank() == 0) {
+    for (const TrtPart& part : parts) make_folder(folder / part.folder);
+  }
+  ranks.barrier();
   write_sharded(plan, unified, folder, ranks, pool);
   if (ranks.rank() == 0) {
     write_sidecar(plan, unified, folder);
-    const Json layers = trtllm_quant_cfg(form, parallel);
-    if (!layers.is_null()) write_text_file(folder / "quant_cfg.json", layers.dump(4) + "\n");
-    write_text_file(folder / "config.json", trtllm_config(form, parallel).dump(4) + "\n");
+    for (const TrtPart& part : parts) write_configs(form, part, parallel, folder / part.folder);
     sync_directory(folder);
   }
   ranks.barrier();
@@ -51,12 +73,12 @@ void write_trtllm(const UnifiedForm& form, const ReshardPlan& plan, const Parall
 
 bool is_trtllm(const fs::path& folder) {
   std::error_code error;
-  return fs::exists(folder / "rank0.safetensors", error);
+  return fs::exists(first_part(folder) / "rank0.safetensors", error);
 }
 
 Parallelism parallelism_of(const fs::path& folder) {
   constexpr int64_t kMost = 1 << 16;
-  const std::string source = (folder / "config.json").string();
+  const std::string source = (first_part(folder) / "config.json").string();
   const Json config = read_json_file(source);
   const Json mapping = config.is_object() ? config.value("mapping", Json()) : Json();
   if (!mapping.is_object()) throw InputError(source + ": expected an object 'mapping'");

@@ -58,7 +58,7 @@ Problem columns_problem(const LinearSite& linear, const LinearFormat& format, in
 }
 
 Problem heads_problem(const StageSpec& stage, const TrtModule& qkv, int64_t tp) {
-  const AttentionSite& attention = stage.attentions.front();
+  const AttentionSite& attention = attention_of(stage, qkv);
   const int64_t heads = query_heads(stage, qkv);
   if (heads % tp != 0) {
     return concat("--tp ", tp, " does not divide the ", heads, " heads of '", attention.name, "'");
@@ -82,10 +82,10 @@ Problem tp_problem(const UnifiedForm& form, int64_t tp) {
         return concat("--tp ", tp, " leaves an odd number of rows of '", stage.linears[0].name,
                       "' to a rank, but INT4 keeps two in a byte");
       }
-      if (module.name == "attention.qkv") {
+      if (is_qkv(module)) {
         if (const Problem problem = heads_problem(stage, module, tp)) return problem;
         for (const size_t i : module.linears) {
-          const int64_t dim = stage.attentions.front().key_dim;
+          const int64_t dim = attention_of(stage, module).key_dim;
           if (dim % row_multiple(formats[i]) == 0) continue;
           return concat("'", stage.linears[i].name, "' has heads of ", dim,
                         " rows, but INT4 keeps two in a byte");
@@ -107,8 +107,7 @@ Problem tp_problem(const UnifiedForm& form, int64_t tp) {
 
 // The consumer numbers the layers of every stage from 0 and reads one list of unquantized modules
 // for all of them (trtllm-export.md, 2.4).
-Problem slots_problem(const UnifiedForm& form, int64_t pp) {
-  const std::vector<size_t> layers = layer_stages(form.model);
+Problem slots_problem(const UnifiedForm& form, const std::vector<size_t>& layers, int64_t pp) {
   const size_t per_stage = layers.size() / static_cast<size_t>(pp);
   for (size_t slot = 0; slot < per_stage; ++slot) {
     std::map<std::string, std::pair<std::string, size_t>> algo_of;
@@ -130,12 +129,19 @@ Problem slots_problem(const UnifiedForm& form, int64_t pp) {
 }
 
 Problem pp_problem(const UnifiedForm& form, int64_t pp) {
-  const auto layers = static_cast<int64_t>(layer_stages(form.model).size());
-  if (pp > layers) {
-    return concat("--pp ", pp, " is more than the ", layers, " layers of the model");
+  for (const TrtPart& part : trtllm_parts(form.model)) {
+    const auto layers = static_cast<int64_t>(part.layers.size());
+    const std::string owner = part.folder.empty() ? "model" : part.folder;
+    if (pp > layers) {
+      return concat("--pp ", pp, " is more than the ", layers, " layers of the ", owner);
+    }
+    if (layers % pp != 0) {
+      return concat("--pp ", pp, " does not divide the ", layers, " layers of the ", owner);
+    }
+    const Problem problem = pp == 1 ? std::nullopt : slots_problem(form, part.layers, pp);
+    if (problem) return problem;
   }
-  if (layers % pp != 0) return concat("--pp ", pp, " does not divide the ", layers, " layers");
-  return pp == 1 ? std::nullopt : slots_problem(form, pp);
+  return std::nullopt;
 }
 
 void check_size(const char* option, int64_t wanted,
@@ -212,12 +218,37 @@ void check_formats(const UnifiedForm& form) {
 
 }  // namespace
 
-std::vector<size_t> layer_stages(const Model& model) {
-  std::vector<size_t> layers;
+std::vector<TrtPart> trtllm_parts(const Model& model) {
+  std::vector<TrtPart> parts;
   for (size_t s = 0; s < model.stages().size(); ++s) {
-    if (model.stages()[s].kind == StageKind::kLayer) layers.push_back(s);
+    switch (model.stages()[s].kind) {
+      case StageKind::kEmbedding:
+        // The encoder's last norm is part of the stage that begins the decoder.
+        if (!parts.empty()) parts.back().closing = s;
+        parts.push_back({"", true, s, {}, 0});
+        break;
+      case StageKind::kLayer:
+        parts.back().layers.push_back(s);
+        break;
+      case StageKind::kHead:
+        parts.back().closing = s;
+        break;
+    }
   }
-  return layers;
+  if (parts.size() > 1) {
+    parts.front().folder = "encoder";
+    parts.front().decoder = false;
+    parts.back().folder = "decoder";
+  }
+  return parts;
+}
+
+bool is_qkv(const TrtModule& module) {
+  return module.name.ends_with("attention.qkv");
+}
+
+const AttentionSite& attention_of(const StageSpec& stage, const TrtModule& qkv) {
+  return stage.attentions[qkv.name.starts_with("cross_") ? 1 : 0];
 }
 
 bool is_int4(const LinearFormat& format) {
@@ -286,7 +317,7 @@ bool is_fused_gate_up(const StageSpec& stage, const TrtModule& module) {
 }
 
 int64_t query_heads(const StageSpec& stage, const TrtModule& qkv) {
-  const AttentionSite& attention = stage.attentions.front();
+  const AttentionSite& attention = attention_of(stage, qkv);
   const int64_t units = stage.linears[qkv.linears.front()].out / attention.key_dim;
   return qkv.linears.size() > 1 ? units : units - 2 * attention.kv_heads;
 }

@@ -32,8 +32,15 @@ struct Parallelism {
   size_t file(int64_t stage, int64_t t) const { return static_cast<size_t>(stage * tp + t); }
 };
 
-// The decoder layers of the model, in order.
-std::vector<size_t> layer_stages(const Model& model);
+// A checkpoint of its own: the model, or the encoder or the decoder of one that has both.
+struct TrtPart {
+  std::string folder;  // "encoder"; empty: the only part
+  bool decoder = true;
+  size_t embedding = 0;        // stages of the model
+  std::vector<size_t> layers;  // in order
+  size_t closing = 0;          // the stage that holds the last norm
+};
+std::vector<TrtPart> trtllm_parts(const Model& model);
 
 // A linear's format in that library, "FP8"; empty: it has none.
 std::string trtllm_algo(const LinearFormat& format);
@@ -56,7 +63,10 @@ struct TrtModule {
 std::vector<TrtModule> trtllm_modules(const StageSpec& stage);
 // Whether the module is made of gate and up in one tensor of the source (Phi-3).
 bool is_fused_gate_up(const StageSpec& stage, const TrtModule& module);
-// Query heads of a layer's attention.
+// Whether the module holds query, key and value heads, and of which attention.
+bool is_qkv(const TrtModule& module);
+const AttentionSite& attention_of(const StageSpec& stage, const TrtModule& qkv);
+// Query heads of that attention.
 int64_t query_heads(const StageSpec& stage, const TrtModule& qkv);
 // Whether no tensor is written for the head: it is the embedding (trtllm-export.md, 3.7).
 bool shares_head(const UnifiedForm& form, const Parallelism& parallel);

@@ -19,7 +19,7 @@ struct Part {
 using Parts = std::vector<Part>;
 
 Parts qkv_parts(const StageSpec& stage, const TrtModule& module, const ModulePlace& place) {
-  const AttentionSite& attention = stage.attentions.front();
+  const AttentionSite& attention = attention_of(stage, module);
   const int64_t dim = attention.key_dim;
   const int64_t heads = query_heads(stage, module);
   const int64_t kv = attention.kv_heads;
@@ -59,7 +59,7 @@ Parts column_parts(const StageSpec& stage, const TrtModule& module,
 // Per expert, or all.
 std::vector<Parts> parts_of(const StageSpec& stage, const TrtModule& module,
                             const ModulePlace& place) {
-  if (module.name == "attention.qkv") return {qkv_parts(stage, module, place)};
+  if (is_qkv(module)) return {qkv_parts(stage, module, place)};
   std::map<int, std::vector<size_t>> by_expert;
   for (const size_t i : module.linears) by_expert[stage.linears[i].expert].push_back(i);
   std::vector<Parts> parts;
@@ -263,8 +263,10 @@ class ModuleWriter {
     int64_t to = 0;
     for (const Part& part : experts_.front()) {
       const bool returns = splits_columns_ ? place_.t == 0 : part.first_copy;
-      if (part.rows > 0) {
-        move(stage_.linears[part.linear].bias, "bias", {part.begin, 0, to, part.rows, 1}, returns);
+      // Whisper's keys have none: zeros.
+      const std::string& bias = stage_.linears[part.linear].bias;
+      if (part.rows > 0 && !bias.empty()) {
+        move(bias, "bias", {part.begin, 0, to, part.rows, 1}, returns);
       }
       to += part.rows;
     }

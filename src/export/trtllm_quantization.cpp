@@ -33,10 +33,10 @@ struct Modules {
   bool experts = false;
 };
 
-Modules collect(const UnifiedForm& form, const Parallelism& parallel) {
+Modules collect(const UnifiedForm& form, const TrtPart& part, const Parallelism& parallel) {
   Modules modules;
   std::set<std::string> seen;
-  const std::vector<size_t> layers = layer_stages(form.model);
+  const std::vector<size_t>& layers = part.layers;
   const size_t per_stage = layers.size() / static_cast<size_t>(parallel.pp);
   const auto add = [&](size_t index, const std::string& prefix) {
     const StageSpec& stage = form.model.stages()[index];
@@ -58,7 +58,7 @@ Modules collect(const UnifiedForm& form, const Parallelism& parallel) {
   for (size_t layer = 0; layer < layers.size(); ++layer) {
     add(layers[layer], concat("transformer.layers.", layer % per_stage, "."));
   }
-  add(form.model.stages().size() - 1, "");
+  if (part.decoder) add(part.closing, "");
   return modules;
 }
 
@@ -85,8 +85,9 @@ Json cache_algo(const UnifiedForm& form) {
 
 }  // namespace
 
-TrtQuantization trtllm_quantization(const UnifiedForm& form, const Parallelism& parallel) {
-  const Modules modules = collect(form, parallel);
+TrtQuantization trtllm_quantization(const UnifiedForm& form, const TrtPart& part,
+                                    const Parallelism& parallel) {
+  const Modules modules = collect(form, part, parallel);
   const Json cache = cache_algo(form);
   TrtQuantization result;
   if (modules.quantized.empty()) {

@@ -11,6 +11,7 @@ struct TrtQuantization {
   Json config;  // "quantization" of config.json
   Json layers;  // quant_cfg.json; null: all linears have one format
 };
-TrtQuantization trtllm_quantization(const UnifiedForm& form, const Parallelism& parallel);
+TrtQuantization trtllm_quantization(const UnifiedForm& form, const TrtPart& part,
+                                    const Parallelism& parallel);
 
 }  // namespace halftone

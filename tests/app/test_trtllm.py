@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from checkpoints import Checkpoint, read_checkpoint_tensors, read_safetensors, write_safetensors
 from halftone_cli import DATA, INPUT, NANO_LLAMA, USAGE, file_sums, main, read_json, summary_of
 from models import ARCHS, ModelTest
-from trtllm_layout import Gatherer, ModelShape, Ranks
+from trtllm_layout import (EncoderDecoderGatherer, EncoderDecoderShape, Gatherer, ModelShape, Ranks)
 
 DECODERS = ("gemma3-1b", "gemma3-4b", "llama-3.1", "llama-3.2", "mixtral-8x7b", "nemotron-nas",
             "phi3-mini", "phi3.5-moe", "phi4", "phi4-mini", "qwen2-moe", "qwen2.5", "qwen3",
@@ -48,8 +48,14 @@ class TrtllmTest(ModelTest):
         found = Gatherer(Ranks(rank_files(trtllm, tp, pp), tp, pp), model).gather()
         self.assertEqual({name for name in tensors if name not in found and name.startswith(
             (model.prefix, "lm_head"))}, set())
+        self.check_found(found, tensors)
+
+    def check_found(self, found, tensors):
+        """Without a listing of the bytes."""
         for name, tensor in found.items():
-            self.assertEqual(tensor, tensors[name], name)
+            self.assertEqual((tensor.dtype, tensor.shape), (tensors[name].dtype, tensors[name].shape),
+                             name)
+            self.assertTrue(tensor.data == tensors[name].data, f"{name} differs")
 
     def restore(self, trtllm, name="restored"):
         out = self.folder / name
@@ -447,6 +453,57 @@ quantize:
 """
 
 
+class EncoderDecoders(TrtllmTest):
+    def check_family(self, name, formats, parallel):
+        calibration = ARCHS / name / "golden.safetensors"
+        for what in formats:
+            format_of = (("--recipe", self.int4_recipe(2)) if what == "int4" else
+                         ("--format", what))
+            unified = self.unified(f"{name}-{what}", *format_of, "--calib", calibration,
+                                   model=ARCHS / name)
+            config, tensors = read_json(unified / "config.json"), read_checkpoint_tensors(unified)
+            for tp, pp in parallel:
+                with self.subTest(name=name, what=what, tp=tp, pp=pp):
+                    out = self.export(unified, tp, pp)
+                    parts = {part: Ranks(rank_files(out / part, tp, pp), tp, pp)
+                             for part in ("encoder", "decoder")}
+                    found = EncoderDecoderGatherer(parts, EncoderDecoderShape(
+                        config, tensors)).gather()
+                    self.check_found(found, tensors)
+                    self.assertEqual(set(tensors) - set(found), set())
+            self.assertEqual(file_sums(self.restore(out, f"{unified.name}-back")),
+                             file_sums(unified))
+        return out
+
+    def test_t5(self):
+        out = self.check_family("t5-v1.0", ("fp8", "int8_sq", "int4"),
+                                ((4, 1), (1, 2), (2, 2)))
+        config = read_json(out / "decoder" / "config.json")
+        expected = {"architecture": "DecoderModel", "dtype": "bfloat16", "head_size": 12,
+                    "position_embedding_type": "relative", "layernorm_type": 1, "mlp_type": 0,
+                    "hidden_act": "relu", "relative_attention": True, "num_buckets": 16,
+                    "q_scaling": 1 / 12 ** 0.5, "rescale_before_lm_head": True, "model_type": "t5",
+                    "encoder_num_heads": 4, "decoder_start_token_id": 0,
+                    "mapping": {"world_size": 4, "tp_size": 2, "pp_size": 2}}
+        self.assertEqual({key: config.get(key) for key in expected}, expected)
+        self.check_family("t5-v1.1", ("fp8",), ((1, 1), (5, 1)))
+        self.refuse(USAGE, ["3 layers of the encoder", "--pp 1 works"],
+                    *self.export_line(self.folder / "t5-v1.1-fp8", 1, 2))
+
+    def test_whisper(self):
+        out = self.check_family("whisper", ("fp8", "int8_sq", "int4"), ((1, 1), (4, 2), (2, 1)))
+        encoder = read_json(out / "encoder" / "config.json")
+        expected = {"architecture": "WhisperEncoder", "n_mels": 20, "max_position_embeddings": 32,
+                    "position_embedding_type": "learned_absolute", "intermediate_size": 64,
+                    "has_attention_qkvo_bias": True, "layernorm_type": 0, "q_scaling": 1.0}
+        self.assertEqual({key: encoder.get(key) for key in expected}, expected)
+        self.assertNotIn("rescale_before_lm_head", encoder)
+        decoder = read_json(out / "decoder" / "config.json")
+        self.assertEqual((decoder["architecture"], decoder["intermediate_size"],
+                          decoder["max_position_embeddings"]), ("DecoderModel", 72, 40))
+        self.assertEqual(decoder["quantization"]["exclude_modules"], ["lm_head"])
+
+
 class Refusals(TrtllmTest):
     def refuse_export(self, fragments, unified, *options, code=USAGE):
         self.refuse(code, fragments, "export", "--model", unified, "--out", self.folder / "no",
@@ -470,7 +527,7 @@ class Refusals(TrtllmTest):
                      "w4a16_nvfp4"):
             refuse([what, "--target hf"], "--format", what)
         refuse(["expert", "int8_sq"], "--format", "int8_sq", model=ARCHS / "mixtral-8x7b")
-        for name in WITHOUT_PATH + ("t5-v1.1", "whisper"):
+        for name in WITHOUT_PATH:
             refuse(["family", "--target hf"], "--format", "fp8", model=ARCHS / name)
         refuse(["KV cache", "--kv-cache fp8"], "--format", "fp8", "--kv-cache", "nvfp4_affine")
 
