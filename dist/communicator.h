@@ -36,8 +36,12 @@ class Communicator {
 };
 
 std::unique_ptr<Communicator> make_mpi_communicator(const World& world);
+// When a collective on a GPU begins: behind everything that was queued there before, or at once,
+// beside the computation, on memory that nothing queued touches.
+enum class GpuOrder : uint8_t { kBehind, kBeside };
 // One GPU per rank: the current CUDA device. Throws UsageError in a build without NCCL.
-std::unique_ptr<Communicator> make_nccl_communicator(const World& world);
+std::unique_ptr<Communicator> make_nccl_communicator(const World& world,
+                                                     GpuOrder order = GpuOrder::kBehind);
 // Of NCCL and the GPU driver: "NCCL 22705, driver 13000", or "none" in a build without NCCL.
 std::string nccl_version();
 

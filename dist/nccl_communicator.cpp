@@ -56,11 +56,14 @@ class CurrentGpu {
   int previous_ = 0;
 };
 
-// A stream with CUDA's default ordering: it waits for what the default stream was given before.
+// A stream with CUDA's default ordering waits for what the default stream was given before; one
+// beside it does not.
 class Stream {
  public:
-  explicit Stream(const Place& place) {
-    place.require(cudaStreamCreate(&handle_), "creating a stream");
+  Stream(const Place& place, GpuOrder order) {
+    const unsigned int flags =
+        order == GpuOrder::kBeside ? cudaStreamNonBlocking : cudaStreamDefault;
+    place.require(cudaStreamCreateWithFlags(&handle_, flags), "creating a stream");
   }
   ~Stream() { cudaStreamDestroy(handle_); }
   Stream(const Stream&) = delete;
@@ -208,11 +211,11 @@ bool is_accepted(ncclResult_t status) {
 
 class NcclCommunicator final : public Communicator {
  public:
-  NcclCommunicator(Place place, const World& world, const ncclUniqueId& id)
+  NcclCommunicator(Place place, const World& world, const ncclUniqueId& id, GpuOrder order)
       : place_(std::move(place)),
         size_(world.size()),
         activity_(&world.activity()),
-        stream_(place_),
+        stream_(place_, order),
         word_(place_),
         handle_(place_, size_, id) {}
 
@@ -289,7 +292,7 @@ class NcclCommunicator final : public Communicator {
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_nccl_communicator(const World& world) {
+std::unique_ptr<Communicator> make_nccl_communicator(const World& world, GpuOrder order) {
   Place place{world.rank(), world.host(), current_gpu(world)};
   // Rank 0's failure goes along, so that nobody waits for a communicator that never comes.
   struct Invitation {
@@ -302,7 +305,7 @@ std::unique_ptr<Communicator> make_nccl_communicator(const World& world) {
     throw PeerError(place.text("inviting to an NCCL communicator") +
                     ncclGetErrorString(invitation.status));
   }
-  return std::make_unique<NcclCommunicator>(std::move(place), world, invitation.id);
+  return std::make_unique<NcclCommunicator>(std::move(place), world, invitation.id, order);
 }
 
 std::string nccl_version() {

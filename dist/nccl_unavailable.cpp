@@ -3,7 +3,7 @@
 
 namespace halftone {
 
-std::unique_ptr<Communicator> make_nccl_communicator(const World&) {
+std::unique_ptr<Communicator> make_nccl_communicator(const World&, GpuOrder) {
   throw UsageError(
       "this build has no NCCL, so it cannot run on GPUs: build with -DHALFTONE_CUDA=ON where "
       "nccl.h "

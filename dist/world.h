@@ -35,6 +35,9 @@ class World {
   const std::vector<int>& node_of() const { return node_of_; }
   const std::string& host() const { return host_; }
 
+  // Whether any threads of a rank may communicate at the same time (MPI_THREAD_MULTIPLE).
+  bool threads_talk() const { return threads_talk_; }
+
   // What this process is doing, for the other ranks' watchdogs. Belongs to the process and may be
   // told by any thread.
   Activity& activity() const { return *activity_; }
@@ -60,7 +63,7 @@ class World {
   int nodes_ = 1;
   std::vector<int> node_of_;
   std::string host_;
-  bool threads_talk_ = false;  // MPI_THREAD_MULTIPLE
+  bool threads_talk_ = false;
   std::unique_ptr<Activity> activity_ = std::make_unique<Activity>();
   mutable std::unique_ptr<Watchdog> watchdog_;
   mutable std::function<void()> last_;

@@ -127,7 +127,7 @@ Residency settle_residency(const Options& options, const std::vector<LoadStep>& 
   if (wanted) return *wanted;
   const Cluster& cluster = setup.cluster();
   const MemoryBudget budget = memory_budget(options, cluster);
-  const bool on_gpu = cluster.tensors.device() == Device::kCuda;
+  const bool on_gpu = cluster.device.is_cuda();
   const ResidencyChoice choice = choose_residency(steps, passes, cluster.world.size(),
                                                   on_gpu ? budget.device_bytes : budget.host_bytes);
   if (setup.speaks()) log_info("residency ", name_of(choice.residency), ": ", choice.why);
@@ -152,8 +152,19 @@ RunSetup::RunSetup(const Options& options, const World& world)
   if (device.is_cuda() && world.size() > 1) {
     nccl_ = checked_if_asked(make_nccl_communicator(world), options, world);
   }
-  cluster_ = std::make_unique<Cluster>(
-      Cluster{world, *control_, nccl_ ? *nccl_ : *control_, *pool_, device, trace_.get()});
+  make_loading(options, device);
+  cluster_ = std::make_unique<Cluster>(Cluster{world, *control_, nccl_ ? *nccl_ : *control_, *pool_,
+                                               device, loading_.get(), trace_.get()});
+}
+
+void RunSetup::make_loading(const Options& options, at::Device device) {
+  if (world_.size() == 1 || !world_.threads_talk()) return;
+  meeting_ = std::make_unique<Rendezvous>(world_);
+  loading_ranks_ =
+      checked_if_asked(device.is_cuda() ? make_nccl_communicator(world_, GpuOrder::kBeside)
+                                        : make_mpi_communicator(world_),
+                       options, world_);
+  loading_ = std::make_unique<Loading>(Loading{*meeting_, *loading_ranks_});
 }
 
 void require_same_model(const Checkpoint& checkpoint, const Cluster& cluster) {

@@ -29,9 +29,14 @@ class RunSetup {
   bool speaks() const { return world_.rank() == 0; }
 
  private:
+  void make_loading(const Options& options, at::Device device);
+
   const World& world_;
   std::unique_ptr<Communicator> control_;
   std::unique_ptr<Communicator> nccl_;
+  std::unique_ptr<Rendezvous> meeting_;  // of the three, null where Cluster's loading is
+  std::unique_ptr<Communicator> loading_ranks_;
+  std::unique_ptr<Loading> loading_;
   std::unique_ptr<ThreadPool> pool_;
   std::unique_ptr<Trace> trace_;
   std::unique_ptr<Cluster> cluster_;

@@ -89,12 +89,15 @@ class StepPacking {
     const int64_t part = image_.part_bytes(ranks.size());
     const at::Tensor packed = pack_mine();
     at::Tensor bytes = at::zeros({part * ranks.size()}, packed.options());
-    ranks.all_gather_variable(packed.const_data_ptr(), bytes_of_rank_.data(),
-                              bytes.mutable_data_ptr());
+    if (ranks.size() == 1) {
+      bytes.slice(0, 0, packed.numel()).copy_(packed);
+    } else {
+      ranks.all_gather_variable(packed.const_data_ptr(), bytes_of_rank_.data(),
+                                bytes.mutable_data_ptr());
+    }
     const int64_t begin = part * ranks.rank();
     HeldStep held{tensors_, image_, bytes.slice(0, begin, begin + part).clone()};
-    return {LoadedStage(tensors_, image_, bytes.to(context_.cluster.device), context_.cluster.pool),
-            std::move(held)};
+    return {LoadedStage(tensors_, image_, bytes, context_.cluster.pool), std::move(held)};
   }
 
  private:
@@ -120,13 +123,11 @@ class StepPacking {
     }
   }
 
-  // This rank's share of the packing, on the side where tensors travel.
+  // This rank's share of the packing.
   at::Tensor pack_mine() const {
-    const bool on_host = context_.cluster.tensors.device() == Device::kCpu;
-    const at::Device device = on_host ? at::Device(at::kCPU) : context_.cluster.device;
     const auto rank = static_cast<size_t>(context_.cluster.tensors.rank());
-    at::Tensor bytes =
-        at::zeros({bytes_of_rank_[rank]}, at::TensorOptions(at::kByte).device(device));
+    at::Tensor bytes = at::zeros({bytes_of_rank_[rank]},
+                                 at::TensorOptions(at::kByte).device(context_.cluster.device));
     size_t entry = first_entry_;
     const auto place = [&](const at::Tensor& tensor) {
       const StageImage::Entry& to = image_.entries[entry++];

@@ -17,7 +17,7 @@ namespace halftone {
 struct HeldStep {
   std::vector<StoredTensor> tensors;  // what the image holds
   StageImage image;
-  at::Tensor part;  // uint8 [image.part_bytes(ranks)], where the tensors' communicator works
+  at::Tensor part;  // uint8 [image.part_bytes(ranks)], on the run's device
 };
 
 // The weights that the ranks keep between passes, 1/N each whatever the model: an image is divided

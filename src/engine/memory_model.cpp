@@ -8,6 +8,7 @@
 #include "calibrate/algorithm.h"
 #include "engine/sqnr.h"
 #include "engine/stage_loader.h"
+#include "io/write_queue.h"
 #include "model/source_layout.h"
 
 namespace halftone {
@@ -113,17 +114,13 @@ class Predictor {
   void add_buffers(Moment& moment) const {
     int64_t buffers[2] = {0, 0};
     for (size_t i = 0; i < steps_.size(); ++i) {
-      const int64_t bytes = bytes_of(steps_[i].tensors);
-      buffers[i % 2] = std::max(buffers[i % 2], in_.gpu ? bytes / in_.ranks : bytes);
+      buffers[i % 2] = std::max(buffers[i % 2], bytes_of(steps_[i].tensors));
     }
-    moment.host("weights of two stages", buffers[0] + buffers[1]);
-    if (in_.gpu) moment.tensors("weights of two stages", largest_step());
-  }
-
-  int64_t largest_step() const {
-    int64_t largest = 0;
-    for (const LoadStep& step : steps_) largest = std::max(largest, bytes_of(step.tensors));
-    return largest;
+    moment.tensors("weights of two stages", buffers[0] + buffers[1]);
+    if (!in_.gpu) return;
+    const int64_t staged = std::max(buffers[0], buffers[1]) / in_.ranks;
+    moment.host("on the way to and from the GPU",
+                std::min(staged, StageLoader::kStagingBytes) + HeldBytes::kPieceBytes);
   }
 
   int64_t hidden_bytes() const {
@@ -323,7 +320,7 @@ class Predictor {
     Moment moment = begin(s, "pack");
     moment.tensors("captured inputs", captured_bytes(s));
     moment.tensors("packing", packing_bytes(s));
-    moment.host("write queue", std::min(in_.write_queue_bytes, bytes_of((*in_.stages)[s])));
+    moment.tensors("write queue", std::min(in_.write_queue_bytes, bytes_of((*in_.stages)[s])));
     consider(moment);
   }
 

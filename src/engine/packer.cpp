@@ -12,14 +12,27 @@
 #include "kernels/scale.h"
 
 namespace halftone {
-namespace {
 
-HeldBytes bytes_of(const at::Tensor& tensor) {
-  const auto host = std::make_shared<const at::Tensor>(tensor.cpu().contiguous());
-  return {host->const_data_ptr(), static_cast<int64_t>(host->nbytes()), host};
+HeldBytes DeviceReader::bytes_of(const at::Tensor& tensor) {
+  const auto source = std::make_shared<const at::Tensor>(tensor.contiguous());
+  HeldBytes bytes{nullptr, static_cast<int64_t>(source->nbytes()), source};
+  if (source->is_cpu()) {
+    bytes.data = source->const_data_ptr();
+    return bytes;
+  }
+  if (!staging_.defined()) {
+    staging_ =
+        at::empty({HeldBytes::kPieceBytes}, at::TensorOptions(at::kByte).pinned_memory(true));
+  }
+  bytes.fetch = [side = side_, staging = staging_, mark = side_.mark(),
+                 all = source->reshape({-1}).view(at::kByte)](int64_t begin, int64_t count) {
+    side.run(mark, [&] {
+      staging.slice(0, 0, count).copy_(all.slice(0, begin, begin + count), /*non_blocking=*/true);
+    });
+    return staging.const_data_ptr();
+  };
+  return bytes;
 }
-
-}  // namespace
 
 StagePacker::StagePacker(const Target& target, HfWriter& writer, const Model& model,
                          DType model_dtype, Numerics numerics, const Cluster& cluster)
@@ -28,14 +41,15 @@ StagePacker::StagePacker(const Target& target, HfWriter& writer, const Model& mo
       model_(model),
       model_dtype_(model_dtype),
       numerics_(numerics),
-      cluster_(cluster) {
+      cluster_(cluster),
+      reader_(cluster.device) {
   for (size_t s = 0; s < model.stages().size(); ++s) {
     for (const TensorNeed& need : model.stages()[s].tensors) first_stage_of_.emplace(need.name, s);
   }
 }
 
 void StagePacker::write_tensor(const std::string& name, const at::Tensor& tensor) {
-  writer_.write(name, bytes_of(tensor));
+  writer_.write(name, reader_.bytes_of(tensor));
 }
 
 std::vector<bool> StagePacker::owned(const std::vector<Item>& items) const {
@@ -148,8 +162,8 @@ void StagePacker::write_copy(const TensorNeed& need, const LoadedStage& loaded,
 
 void StagePacker::write_part(const HfPart& part, const at::Tensor& tensor) {
   if (!part.writes) return;
-  writer_.write(part.whole.name, bytes_of(part.input_major ? tensor.t() : tensor), part.index,
-                part.count);
+  writer_.write(part.whole.name, reader_.bytes_of(part.input_major ? tensor.t() : tensor),
+                part.index, part.count);
 }
 
 void StagePacker::write_cache(const std::string& attention, const CacheSolution& cache) {

@@ -8,6 +8,7 @@
 #include "calibrate/solution.h"
 #include "core/json.h"
 #include "engine/compressed_stage.h"
+#include "engine/side_stream.h"
 #include "export/hf_names.h"
 #include "export/hf_writer.h"
 
@@ -23,6 +24,18 @@ struct Target {
 
 // What packing records of each linear, by name: format, amax, SQNR in dB.
 using LinearRecords = std::map<std::string, Json>;
+
+// Tensors for a write queue, whose thread fetches those of a GPU while the GPU computes on.
+class DeviceReader {
+ public:
+  explicit DeviceReader(at::Device device) : side_(device) {}
+  // The tensor must not change until it is written.
+  HeldBytes bytes_of(const at::Tensor& tensor);
+
+ private:
+  SideStream side_;
+  at::Tensor staging_;  // pinned; of the writing thread
+};
 
 // Quantizes and copies a stage's tensors into the files of one target. The tensors of a file belong
 // to the ranks of one host, so that no two hosts write one file; among those they are dealt by
@@ -69,6 +82,7 @@ class StagePacker {
   DType model_dtype_;
   Numerics numerics_;
   Cluster cluster_;
+  DeviceReader reader_;
   // A tied tensor belongs to several stages; the first one copies it.
   std::map<std::string, size_t> first_stage_of_;
   LinearRecords records_;

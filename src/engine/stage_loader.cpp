@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
+#include <exception>
 
 #include "core/progress.h"
 #include "kernels/check.h"
@@ -65,13 +65,38 @@ std::vector<LoadStep> plan_loads(const std::vector<std::vector<StoredTensor>>& s
 
 StageLoader::StageLoader(const Checkpoint& checkpoint, std::vector<LoadStep> steps,
                          const Cluster& cluster, HeldWeights* held)
-    : checkpoint_(checkpoint), steps_(std::move(steps)), cluster_(cluster), held_(held) {
-  int64_t largest = 0;
-  for (const LoadStep& step : steps_) {
-    largest = std::max(largest, buffer_bytes(step, image_of(step)));
+    : checkpoint_(checkpoint),
+      steps_(std::move(steps)),
+      cluster_(cluster),
+      held_(held),
+      copies_(cluster.device) {
+  if (cluster.loading != nullptr && !cluster.loading->taken) {
+    loading_ = cluster.loading;
+    loading_->taken = true;
   }
-  for (at::Tensor& buffer : buffers_) buffer = at::empty({largest}, at::kByte);
+  const int ranks = cluster.tensors.size();
+  int64_t largest[2] = {0, 0};
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    largest[i % 2] = std::max(largest[i % 2], image_of(steps_[i]).part_bytes(ranks) * ranks);
+  }
+  const auto bytes = at::TensorOptions(at::kByte);
+  for (size_t turn = 0; turn < 2; ++turn) {
+    buffers_[turn] = at::empty({largest[turn]}, bytes.device(cluster.device));
+  }
+  if (cluster.device.is_cuda()) {
+    const int64_t most = std::max(largest[0], largest[1]) / ranks;
+    staging_ = at::empty({std::min(most, kStagingBytes)}, bytes.pinned_memory(true));
+  }
   if (!steps_.empty()) post(0);
+}
+
+StageLoader::~StageLoader() {
+  if (std::uncaught_exceptions() > 0) {
+    given_up_.store(true);
+  } else if (next_ < steps_.size()) {
+    prefetcher_.finish();
+  }
+  if (loading_ != nullptr) loading_->taken = false;
 }
 
 const HeldStep* StageLoader::held(const LoadStep& step) const {
@@ -83,87 +108,94 @@ StageImage StageLoader::image_of(const LoadStep& step) const {
   return found != nullptr ? found->image : plan_stage_image(checkpoint_, pieces_of(step.tensors));
 }
 
-int64_t StageLoader::buffer_bytes(const LoadStep& step, const StageImage& image) const {
-  const int ranks = cluster_.tensors.size();
-  const int64_t part = image.part_bytes(ranks);
-  if (gathers_on_host()) return part * ranks;
-  return held(step) != nullptr ? 0 : part;
+at::Tensor StageLoader::my_part(const Pending& pending) const {
+  const int64_t begin = pending.part * cluster_.tensors.rank();
+  return pending.bytes.slice(0, begin, begin + pending.part);
 }
 
 void StageLoader::post(size_t step) {
-  pending_ = {image_of(steps_[step]), {}, held(steps_[step]), {}};
-  const Communicator& ranks = cluster_.tensors;
-  const int64_t part = pending_.image.part_bytes(ranks.size());
-  const int64_t begin = part * ranks.rank();
-  if (pending_.held != nullptr && !gathers_on_host()) {
-    pending_.part = pending_.held->part;
-    prefetcher_.post([] {});  // next() waits once per step
-    return;
+  const int ranks = cluster_.tensors.size();
+  pending_ = {image_of(steps_[step]), {}, held(steps_[step]), {}, 0};
+  pending_.part = pending_.image.part_bytes(ranks);
+  pending_.bytes = buffers_[step % 2].slice(0, 0, pending_.part * ranks);
+  if (pending_.held == nullptr && held_ != nullptr && held_->keeps_source()) {
+    pending_.kept = at::empty({pending_.part}, pending_.bytes.options());
   }
-  pending_.part = buffers_[step % 2].slice(0, 0, buffer_bytes(steps_[step], pending_.image));
-  char* target =
-      static_cast<char*>(pending_.part.mutable_data_ptr()) + (gathers_on_host() ? begin : 0);
-  if (pending_.held != nullptr) {
-    const void* source = pending_.held->part.const_data_ptr();
-    prefetcher_.post(
-        [source, target, part] { std::memcpy(target, source, static_cast<size_t>(part)); });
-    return;
-  }
-  if (held_ != nullptr && held_->keeps_source() && gathers_on_host()) {
-    pending_.kept = at::empty({part}, at::kByte);
-  }
-  void* copy = pending_.kept.defined() ? pending_.kept.mutable_data_ptr() : nullptr;
-  prefetcher_.post([this, step, begin, part, target, copy] {
-    const Span span(cluster_.trace, SpanKind::kRead, steps_[step].stage);
-    read_stage_range(checkpoint_, pending_.image, begin, part, target);
-    if (copy != nullptr) std::memcpy(copy, target, static_cast<size_t>(part));
+  const size_t stage = steps_[step].stage;
+  prefetcher_.post([this, pending = pending_, stage, free = copies_.mark()] {
+    filled_ = false;
+    fill(pending, stage, free);
+    filled_ = true;
   });
+  if (loading_ == nullptr) return;
+  prefetcher_.post([this, pending = pending_, stage] { gather(pending, stage); });
+}
+
+void StageLoader::fill(const Pending& pending, size_t stage,
+                       const SideStream::Mark& buffer_is_free) {
+  const at::Tensor mine = my_part(pending);
+  if (pending.held != nullptr) {
+    copies_.run(buffer_is_free, [&] { mine.copy_(pending.held->part); });
+    return;
+  }
+  const Span span(cluster_.trace, SpanKind::kRead, stage);
+  read(pending, buffer_is_free);
+  if (pending.kept.defined()) {
+    copies_.run(buffer_is_free, [&] { pending.kept.copy_(mine); });
+  }
+}
+
+void StageLoader::read(const Pending& pending, const SideStream::Mark& buffer_is_free) {
+  const at::Tensor mine = my_part(pending);
+  const int64_t begin = pending.part * cluster_.tensors.rank();
+  if (mine.is_cpu()) {
+    read_stage_range(checkpoint_, pending.image, begin, pending.part, mine.mutable_data_ptr());
+    return;
+  }
+  for (int64_t done = 0; done < pending.part; done += staging_.numel()) {
+    const int64_t bytes = std::min(staging_.numel(), pending.part - done);
+    read_stage_range(checkpoint_, pending.image, begin + done, bytes, staging_.mutable_data_ptr());
+    copies_.run(buffer_is_free, [&] {
+      mine.slice(0, done, done + bytes).copy_(staging_.slice(0, 0, bytes), /*non_blocking=*/true);
+    });
+  }
+}
+
+void StageLoader::gather(const Pending& pending, size_t stage) {
+  // A part that could not be read is the other task's error.
+  if (!filled_ || !loading_->meeting.meet(given_up_)) return;
+  const Span span(cluster_.trace, SpanKind::kGather, stage);
+  loading_->ranks.all_gather(pending.bytes.mutable_data_ptr(), pending.part);
+}
+
+void StageLoader::wait() {
+  const auto start = std::chrono::steady_clock::now();
+  const Span span(cluster_.trace, SpanKind::kWait);
+  prefetcher_.wait();
+  if (loading_ != nullptr) {
+    const Activity::Collective collective(&cluster_.world.activity(), "all-gather");
+    prefetcher_.wait();
+  }
+  seconds_waiting_ += seconds_since(start);
 }
 
 LoadedStage StageLoader::next() {
   check(next_ < steps_.size(), "every step is loaded once");
-  const auto start = std::chrono::steady_clock::now();
-  {
-    const Span span(cluster_.trace, SpanKind::kWait);
-    prefetcher_.wait();
-  }
-  seconds_waiting_ += seconds_since(start);
+  wait();
   Pending ready = std::move(pending_);
   if (++next_ < steps_.size()) post(next_);
 
   const LoadStep& step = steps_[next_ - 1];
-  at::Tensor bytes = gather(ready);
+  if (loading_ == nullptr && cluster_.tensors.size() > 1) {
+    const Span span(cluster_.trace, SpanKind::kGather);
+    cluster_.tensors.all_gather(ready.bytes.mutable_data_ptr(), ready.part);
+  }
   if (ready.held != nullptr) {
-    return {ready.held->tensors, std::move(ready.image), std::move(bytes), cluster_.pool};
+    return {ready.held->tensors, std::move(ready.image), std::move(ready.bytes), cluster_.pool};
   }
-  bytes_read_ += ready.image.part_bytes(cluster_.tensors.size());
-  keep(step, ready, bytes);
-  return {step.tensors, std::move(ready.image), std::move(bytes), cluster_.pool};
-}
-
-at::Tensor StageLoader::gather(const Pending& ready) {
-  const Span span(cluster_.trace, SpanKind::kGather);
-  Communicator& ranks = cluster_.tensors;
-  const int64_t part = ready.image.part_bytes(ranks.size());
-  at::Tensor bytes = ready.part;
-  if (gathers_on_host()) {
-    ranks.all_gather(bytes.mutable_data_ptr(), part);
-    if (cluster_.device.is_cuda()) bytes = bytes.to(cluster_.device);
-  } else {
-    bytes = at::empty({part * ranks.size()}, at::TensorOptions(at::kByte).device(cluster_.device));
-    bytes.slice(0, part * ranks.rank(), part * (ranks.rank() + 1)).copy_(ready.part);
-    ranks.all_gather(bytes.mutable_data_ptr(), part);
-  }
-  return bytes;
-}
-
-void StageLoader::keep(const LoadStep& step, const Pending& ready, const at::Tensor& bytes) {
-  if (held_ == nullptr || !held_->keeps_source()) return;
-  const int64_t part = ready.image.part_bytes(cluster_.tensors.size());
-  const int64_t begin = part * cluster_.tensors.rank();
-  held_->keep(step,
-              {step.tensors, ready.image,
-               ready.kept.defined() ? ready.kept : bytes.slice(0, begin, begin + part).clone()});
+  bytes_read_ += ready.part;
+  if (ready.kept.defined()) held_->keep(step, {step.tensors, ready.image, ready.kept});
+  return {step.tensors, std::move(ready.image), std::move(ready.bytes), cluster_.pool};
 }
 
 }  // namespace halftone

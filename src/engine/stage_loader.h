@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <array>
+#include <atomic>
 #include <map>
 #include <string>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "engine/cluster.h"
 #include "engine/held_weights.h"
 #include "engine/load_step.h"
+#include "engine/side_stream.h"
 #include "formats/stored_tensor.h"
 #include "io/checkpoint.h"
 #include "io/prefetch.h"
@@ -63,15 +65,20 @@ class LoadedStage {
 std::vector<LoadStep> plan_loads(const std::vector<std::vector<StoredTensor>>& stages,
                                  int64_t limit);
 
-// Hands out the steps in order while a thread reads the next one. Each rank reads 1/N of a step's
-// bytes and the ranks gather them, so the source is read once whatever N is. At most two steps are
-// in memory, and beside them what `held` has: a step that is found there is gathered from it,
-// others are read and, if it keeps the source, left there.
+// Hands out the steps in order while a thread reads the next one, brings it to the GPU and gathers
+// it. Each rank reads 1/N of a step's bytes and the ranks gather them, so the source is read once
+// whatever N is. At most two steps are in memory, and beside them what `held` has: a step that is
+// found there is gathered from it, others are read and, if it keeps the source, left there.
 class StageLoader {
  public:
+  // On the way to a GPU. Large enough for the bus, small beside a stage.
+  static constexpr int64_t kStagingBytes = int64_t{64} << 20;
+
   // held: null, or what outlives this loader.
   StageLoader(const Checkpoint& checkpoint, std::vector<LoadStep> steps, const Cluster& cluster,
               HeldWeights* held = nullptr);
+  // A rank that unwinds leaves its peers alone; otherwise all ranks leave at the same step.
+  ~StageLoader();
 
   // What next() will load.
   const LoadStep& step() const { return steps_[next_]; }
@@ -79,37 +86,43 @@ class StageLoader {
   LoadedStage next();
 
   int64_t bytes_read() const { return bytes_read_; }
-  // Seconds for which the computation had to wait for a read.
+  // Seconds for which the computation had to wait for a step.
   double seconds_waiting() const { return seconds_waiting_; }
 
  private:
   struct Pending {
     StageImage image;
-    // uint8: the whole image for gathering on the host, else this rank's part.
-    at::Tensor part;
-    const HeldStep* held = nullptr;  // where it came from; null: read
+    at::Tensor bytes;                // uint8: the whole image, of which this rank fills its part
+    const HeldStep* held = nullptr;  // where it comes from; null: read
     at::Tensor kept;                 // this rank's part on its way there; undefined: not kept
+    int64_t part = 0;                // bytes of each rank
   };
   void post(size_t step);
   StageImage image_of(const LoadStep& step) const;
   const HeldStep* held(const LoadStep& step) const;
-  // Bytes of the host buffer that a step needs.
-  int64_t buffer_bytes(const LoadStep& step, const StageImage& image) const;
-  bool gathers_on_host() const { return cluster_.tensors.device() == Device::kCpu; }
-  at::Tensor gather(const Pending& ready);
-  void keep(const LoadStep& step, const Pending& ready, const at::Tensor& bytes);
+  at::Tensor my_part(const Pending& pending) const;
+  // On the loading thread.
+  void fill(const Pending& pending, size_t stage, const SideStream::Mark& buffer_is_free);
+  void read(const Pending& pending, const SideStream::Mark& buffer_is_free);
+  void gather(const Pending& pending, size_t stage);
+  void wait();
 
   const Checkpoint& checkpoint_;
   std::vector<LoadStep> steps_;
   Cluster cluster_;
   HeldWeights* held_;
+  Loading* loading_ = nullptr;  // null: next() gathers
   size_t next_ = 0;
   Pending pending_;
+  SideStream copies_;
   // Steps take turns; made once, so that memory does not depend on what the allocator keeps.
   std::array<at::Tensor, 2> buffers_;
+  at::Tensor staging_;  // of the host, on the way to a GPU
   int64_t bytes_read_ = 0;
   double seconds_waiting_ = 0.0;
-  Prefetcher prefetcher_;  // last: its thread writes into pending_
+  bool filled_ = false;  // whether the loading thread has the part that it gathers next
+  std::atomic<bool> given_up_{false};
+  Prefetcher prefetcher_;  // last: its thread uses the others
 };
 
 }  // namespace halftone

@@ -57,6 +57,13 @@ void Prefetcher::post(std::function<void()> task) {
   state_->changed.notify_one();
 }
 
+void Prefetcher::finish() {
+  while (!state_->results.empty()) {
+    state_->results.front().wait();
+    state_->results.pop_front();
+  }
+}
+
 void Prefetcher::wait() {
   check(!state_->results.empty(), "a task was posted before it is waited for");
   std::future<void> oldest = std::move(state_->results.front());

@@ -13,6 +13,8 @@ class Prefetcher {
   ~Prefetcher();  // drops the tasks that have not begun
 
   void post(std::function<void()> task);
+  // Waits for all tasks, whatever comes of them.
+  void finish();
   // Waits for the oldest task not yet waited for and rethrows what it threw.
   void wait();
 

@@ -1,5 +1,6 @@
 #include "io/write_queue.h"
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -18,6 +19,17 @@ struct Job {
   HeldBytes data;
   size_t stage = 0;  // of the trace
 };
+
+void write_job(const Job& job) {
+  if (!job.data.fetch) {
+    job.file->write_at(job.offset, job.data.data, job.data.bytes);
+    return;
+  }
+  for (int64_t begin = 0; begin < job.data.bytes; begin += HeldBytes::kPieceBytes) {
+    const int64_t count = std::min(HeldBytes::kPieceBytes, job.data.bytes - begin);
+    job.file->write_at(job.offset + begin, job.data.fetch(begin, count), count);
+  }
+}
 
 }  // namespace
 
@@ -53,7 +65,7 @@ struct WriteQueue::State {
       std::exception_ptr thrown;
       try {
         const Span span(trace, SpanKind::kWrite, job.stage);
-        job.file->write_at(job.offset, job.data.data, bytes);
+        write_job(job);
       } catch (...) {
         thrown = std::current_exception();
       }

@@ -14,6 +14,11 @@ struct HeldBytes {
   const void* data = nullptr;
   int64_t bytes = 0;
   std::shared_ptr<const void> owner;
+  // Where it is set there is no `data`: it brings bytes [begin, begin + count) to the host, at most
+  // kPieceBytes at a time, where they stay until it is called again. The writing thread calls it.
+  std::function<const void*(int64_t begin, int64_t count)> fetch = {};
+
+  static constexpr int64_t kPieceBytes = int64_t{32} << 20;
 };
 
 // A thread that writes behind the computation. At most `limit_bytes` wait at a time (one larger

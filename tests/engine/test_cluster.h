@@ -18,15 +18,24 @@ class TestCluster {
       : ranks_(make_mpi_communicator(test_world())),
         pool_(threads, [] { at::set_num_threads(1); }) {
     at::set_num_threads(1);
+    if (ranks_->size() == 1) return;
+    meeting_ = std::make_unique<Rendezvous>(test_world());
+    loading_ranks_ = make_mpi_communicator(test_world());
+    loading_ = std::make_unique<Loading>(Loading{*meeting_, *loading_ranks_});
   }
 
-  Cluster get() { return {test_world(), *ranks_, *ranks_, pool_, at::Device(at::kCPU)}; }
+  Cluster get() {
+    return {test_world(), *ranks_, *ranks_, pool_, at::Device(at::kCPU), loading_.get()};
+  }
   int rank() const { return ranks_->rank(); }
   int size() const { return ranks_->size(); }
   Communicator& ranks() { return *ranks_; }
 
  private:
   std::unique_ptr<Communicator> ranks_;
+  std::unique_ptr<Rendezvous> meeting_;  // of more than one rank
+  std::unique_ptr<Communicator> loading_ranks_;
+  std::unique_ptr<Loading> loading_;
   ThreadPool pool_;
 };
 
