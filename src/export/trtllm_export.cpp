@@ -77,7 +77,7 @@ bool is_trtllm(const fs::path& folder) {
 }
 
 Parallelism parallelism_of(const fs::path& folder) {
-  constexpr int64_t kMost = 1 << 16;
+  constexpr int64_t kMost = 1024;
   const std::string source = (first_part(folder) / "config.json").string();
   const Json config = read_json_file(source);
   const Json mapping = config.is_object() ? config.value("mapping", Json()) : Json();

@@ -38,10 +38,11 @@ std::string framed_header(const fs::path& path) {
 void restore_weight_file(const fs::path& folder, const std::string& name, const Json& bytes,
                          const fs::path& to) {
   const fs::path header_path = folder / (name + kHeader);
-  const std::string header = read_text_file(header_path, kMaxHeaderBytes + kLengthBytes);
-  if (!is_weight_file(name) || !bytes.is_number_integer() ||
-      bytes.get<int64_t>() < static_cast<int64_t>(header.size()) ||
-      static_cast<int64_t>(header.size()) < kLengthBytes) {
+  const bool plain = is_weight_file(name) && bytes.is_number_integer();
+  const std::string header =
+      plain ? read_text_file(header_path, kMaxHeaderBytes + kLengthBytes) : std::string();
+  const auto header_bytes = static_cast<int64_t>(header.size());
+  if (!plain || header_bytes < kLengthBytes || bytes.get<int64_t>() < header_bytes) {
     throw InputError(concat("'", (folder / kSizes).string(), "': expected the bytes of weight ",
                             "files, found ", bytes.dump().substr(0, 40), " for '",
                             name.substr(0, 80), "'"));
@@ -55,7 +56,7 @@ void restore_weight_file(const fs::path& folder, const std::string& name, const 
   }
   File file = File::create(to / name);
   file.reserve(size);
-  file.write_at(0, header.data(), static_cast<int64_t>(header.size()));
+  file.write_at(0, header.data(), header_bytes);
   file.close();
 }
 
