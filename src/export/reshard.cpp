@@ -133,7 +133,9 @@ void write_maxima(const ReshardPlan& plan, const Checkpoint& unified, ShardedFil
       unified.read(from, 0, sizeof(value), &value);
       largest = std::max(largest, value);
     }
-    files.write(maximum.file, maximum.to, 0, &largest, 1);
+    const auto scaled = static_cast<float>(static_cast<double>(largest) / maximum.divisor);
+    const float value = std::max(scaled, maximum.least);
+    files.write(maximum.file, maximum.to, 0, &value, 1);
   }
 }
 

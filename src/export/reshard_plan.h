@@ -43,11 +43,13 @@ struct Fill {
   std::vector<char> element;
 };
 
-// An F32 scalar that is the largest of several.
+// An F32 scalar that is the largest of several over a divisor, and at least `least`.
 struct Maximum {
   size_t file = 0;
   std::string to;
   std::vector<std::string> from;
+  double divisor = 1.0;
+  float least = 0.0f;
 };
 
 // How the files of a sharded layout are made of a unified checkpoint's tensors, and back.

@@ -146,7 +146,7 @@ class Planner {
       }
       add_plain(stage, layer, file, t, prefix);
       for (size_t i = 0; i < stage.attentions.size(); ++i) {
-        add_cache(stage.attentions[i], plan.kv[i], file, prefix + attention_name(i), t == 0);
+        add_cache(stage.attentions[i], plan.kv[i], file, prefix + attention_name(i));
       }
     }
   }
@@ -226,26 +226,27 @@ class Planner {
     builder_.copy(from, file, to, 0, /*writes=*/true, returns, norm && adds_one_);
   }
 
+  // Unified checkpoints hold amax / 448 of every format; here it is at least 1 for FP8, and
+  // amax / (6 * 448) for NVFP4 (trtllm-export.md, 4.9). Formats without scales stand for an amax
+  // of 448.
   void add_cache(const AttentionSite& attention, KvFormat format, size_t file,
-                 const std::string& prefix, bool returns) {
+                 const std::string& prefix) {
     if (format == KvFormat::kNone) return;
-    const std::string both = prefix + "kv_cache_scaling_factor";
-    const std::array<std::pair<std::string, std::string>, 2> scales{
-        std::pair(key_scale_name(attention.name), prefix + "k_cache_scaling_factor"),
-        std::pair(value_scale_name(attention.name), prefix + "v_cache_scaling_factor")};
-    builder_.declare(file, {both, DType::kF32, {1}});
-    for (const auto& [from, to] : scales) {
+    const bool nvfp4 = std::string(kv_algo_of(format)) == "NVFP4";
+    const double divisor = nvfp4 ? 6.0 : 1.0;
+    const float least = nvfp4 ? 0.0f : 1.0f;
+    const std::string key = key_scale_name(attention.name);
+    const std::string value = value_scale_name(attention.name);
+    for (const auto& [which, from] :
+         {std::pair("k", std::vector{key}), std::pair("v", std::vector{value}),
+          std::pair("kv", std::vector{key, value})}) {
+      const std::string to = concat(prefix, which, "_cache_scaling_factor");
       builder_.declare(file, {to, DType::kF32, {1}});
       if (has_scales(format)) {
-        builder_.copy(from, file, to, 0, /*writes=*/true, returns);
+        builder_.maximum({file, to, from, divisor, least});
       } else {
-        builder_.fill(file, to, 0, 1, 1.0f);
+        builder_.fill(file, to, 0, 1, static_cast<float>(1.0 / divisor));
       }
-    }
-    if (has_scales(format)) {
-      builder_.maximum({file, both, {scales[0].first, scales[1].first}});
-    } else {
-      builder_.fill(file, both, 0, 1, 1.0f);
     }
   }
 

@@ -196,6 +196,18 @@ class NanoLlama(TrtllmTest):
                          {name: value for name, value in file_sums(alone).items()
                           if name.startswith("rank") or name == "config.json"})
 
+    def test_caches(self):
+        for cache in ("fp8", "nvfp4"):
+            unified = self.unified(cache, "--format", "fp8", "--kv-cache", cache)
+            out = self.export(unified, 4, 2)
+            self.check_gathers(unified, out, 4, 2)
+            self.assertEqual(file_sums(self.restore(out, f"{cache}-back")), file_sums(unified))
+        out = self.quantize("cast", "--format", "fp8", "--kv-cache", "nvfp4_cast", "--target",
+                            "trtllm")
+        scale = read_safetensors(out / "rank0.safetensors")[
+            "transformer.layers.2.attention.kv_cache_scaling_factor"]
+        self.assertEqual(scale.data, struct.pack("<f", 1 / 6))
+
     def test_from_a_store(self):
         self.quantize("first", "--format", "fp8")
         out = self.folder / "trt"

@@ -288,11 +288,14 @@ class Gatherer:
         self.row(stage, mlp + "shared_expert.proj", there + "shared_expert.down_proj")
 
     def cache(self, stage, attention, target, which):
+        """At least 1 for FP8, a sixth for NVFP4: of the unified form's amax / 448."""
         scale = self.ranks.replicated(stage, f"{attention}{which}_cache_scaling_factor")
         both = self.ranks.replicated(stage, attention + "kv_cache_scaling_factor")
-        value = struct.unpack("<f", scale.data)[0]
-        assert scale.shape == both.shape == [1] and struct.unpack("<f", both.data)[0] >= value
-        self.set(target, Tensor("F32", [], scale.data))
+        unified = struct.unpack("<f", self.model.unified[target].data)[0]
+        expected = unified / 6 if self.model.nvfp4_cache else max(unified, 1.0)
+        assert scale.shape == both.shape == [1] and scale.data == struct.pack("<f", expected), target
+        assert struct.unpack("<f", both.data) >= struct.unpack("<f", scale.data), target
+        self.set(target, self.model.unified[target])
 
     def plain(self, stage, name, here, there):
         module, suffix = name.removeprefix(here).rsplit(".", 1)
@@ -320,6 +323,7 @@ class ModelShape:
         self.adds_one = text.get("model_type", "").startswith("gemma")
         self.fused = f"{self.prefix}layers.0.self_attn.qkv_proj.weight" in unified
         self.qkv = ("qkv_proj",) * 3 if self.fused else ("q_proj", "k_proj", "v_proj")
+        self.nvfp4_cache = config["quantization_config"].get("kv_cache_scheme") == "NVFP4"
         mixtral = any(".block_sparse_moe." in name for name in unified)
         self.moe = "block_sparse_moe." if mixtral else "mlp."
         self.expert_names = ("w1", "w3", "w2") if mixtral else ("gate_proj", "up_proj", "down_proj")
