@@ -25,6 +25,8 @@ Command quantize_command();
 Command plan_command();
 Command export_command();
 Command evaluate_command();
+Command verify_command();
+Command compare_command();
 Command tokenize_command();
 Command inspect_command();
 Command formats_command();

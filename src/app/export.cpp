@@ -90,6 +90,7 @@ void run(const Options& options, const World* world) {
   check_output(out, model_dir, options.get_flag("overwrite"));
   const fs::path assembly = assembly_folder(options, out);
   const std::vector<Target> targets = make_targets(options, source, *model, recipes, assembly);
+  check_engines(options, *model, targets, setup.speaks());
   const Cluster& cluster = setup.cluster();
   make_parent(out, setup.speaks(), cluster.control);
   check_shared_folder(out.parent_path(), seat_of(*world, cluster.control), cluster.control,

@@ -128,7 +128,7 @@ void Options::paths(const std::string& name, const std::string& help) {
 
 void Options::positional(const std::string& name) {
   find(name, Kind::kText);
-  positional_ = name;
+  positional_.push_back(name);
 }
 
 Options::Option* Options::lookup(const std::string& name) {
@@ -252,7 +252,7 @@ bool Options::parse(const std::vector<std::string>& arguments) {
     }
   }
   po::positional_options_description positional;
-  if (!positional_.empty()) positional.add(positional_.c_str(), 1);
+  for (const std::string& name : positional_) positional.add(name.c_str(), 1);
   try {
     const int style =
         po::command_line_style::default_style & ~po::command_line_style::allow_guessing;

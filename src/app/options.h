@@ -37,7 +37,7 @@ class Options {
   void flag(const std::string& name, const std::string& help);
   // One or more values.
   void paths(const std::string& name, const std::string& help);
-  // A word without a name is the value of this text option.
+  // A word without a name is the value of this text option; the next one, of the next call's.
   void positional(const std::string& name);
 
   // UsageErrors name the option, what was expected and found, and the nearest name of an unknown
@@ -85,7 +85,7 @@ class Options {
   std::string usage_;
   std::string description_;
   std::string group_;
-  std::string positional_;  // empty: words without a name are refused
+  std::vector<std::string> positional_;  // words without a name are refused behind these
   std::vector<Option> options_;
 };
 

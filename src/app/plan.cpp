@@ -20,9 +20,9 @@
 namespace halftone {
 namespace {
 
-// What the driver and its libraries take of the host once a GPU is used: where there is none here,
+// What the driver takes of the host once a GPU is used: where there is none here,
 // this stands for what cannot be measured.
-constexpr int64_t kGpuProcess = 1'500'000'000;
+constexpr int64_t kGpuProcess = 600'000'000;
 
 Options options() {
   Options options("halftone plan --model DIR --format NAME[,NAME...] [options]",
@@ -277,6 +277,7 @@ void run(const Options& options, const World* world) {
   const fs::path out =
       options.given("out") ? without_trailing_slash(options.get("out")) : fs::path("/nowhere");
   const std::vector<Target> targets = make_targets(options, source, *model, recipes, out);
+  check_engines(options, *model, targets, world->rank() == 0);
   plan.output_bytes = output_bytes(targets);
 
   QuantizeOptions quantize;

@@ -168,6 +168,7 @@ void run(const Options& options, const World* world) {
   }
   const fs::path assembly = assembly_folder(options, out);
   const std::vector<Target> targets = make_targets(options, source, *model, recipes, assembly);
+  check_engines(options, *model, targets, speaks);
   if (speaks) {
     warn_of_extra(*model, targets.front().hf.accounting.extra);
   }

@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "app/trtllm.h"
+#include "app/verify_report.h"
 #include "calibrate/quantizer_names.h"
 #include "core/error.h"
 #include "core/log.h"
@@ -56,6 +57,7 @@ void add_output_options(Options& options) {
                "FP8 weights that engines merge (q, k, v; gate, up) share one scale");
   options.integer("max-shard-size", 10'000'000'000, 1, INT64_MAX, "bytes per weight file");
   options.flag("overwrite", "replace an existing output");
+  add_engine_options(options);
 }
 
 std::vector<Recipe> read_recipes(const Options& options) {
@@ -139,6 +141,27 @@ std::vector<Target> make_targets(const Options& options, const SourceLayout& sou
   }
   check_layout(options, source.checkpoint(), model, targets);
   return targets;
+}
+
+void check_engines(const Options& options, const Model& model, const std::vector<Target>& targets,
+                   bool speaks) {
+  for (const Engine engine : engines_of(options.get("engine"))) {
+    for (const Target& target : targets) {
+      const ServedCheckpoint served{
+          model, target.plan.stages, target.config,
+          [](const std::string& name) { return name == "hf_quant_config.json"; }};
+      const Findings findings = check_engine(engine, options.get_integer("tp"), served);
+      for (const Finding& finding : findings) {
+        if (!finding.warning) {
+          throw UsageError(concat("--engine ", name_of(engine), " cannot serve '",
+                                  target.plan.recipe.name, "': ", text_of(finding),
+                                  findings.size() > 1 ? " (and more)" : "",
+                                  "; choose another --format, --kv-cache or --tp"));
+        }
+        if (speaks) log_warn("'", target.plan.recipe.name, "': ", text_of(finding));
+      }
+    }
+  }
 }
 
 QuantizeOptions quantize_options_of(const Options& options, const fs::path& out,

@@ -14,7 +14,7 @@ namespace halftone {
 
 // --model, --family, --format, --recipe, --kv-cache
 void add_target_options(Options& options);
-// --out, --target, --max-shard-size, --overwrite
+// --out, --target, --max-shard-size, --overwrite, --engine, --tp
 void add_output_options(Options& options);
 
 // What --format or --recipe ask for, with the rules of --kv-cache.
@@ -36,6 +36,10 @@ std::unique_ptr<Model> open_model(const Options& options, const Checkpoint& chec
 std::vector<Target> make_targets(const Options& options, const SourceLayout& source,
                                  const Model& model, const std::vector<Recipe>& recipes,
                                  const fs::path& out);
+// --engine: a target that one of the engines cannot serve is a UsageError naming the rule; what
+// nobody has proved to work is a warning.
+void check_engines(const Options& options, const Model& model, const std::vector<Target>& targets,
+                   bool speaks);
 // Everything but the compute dtype and what is said of padding.
 QuantizeOptions quantize_options_of(const Options& options, const fs::path& out,
                                     const Cluster& cluster);

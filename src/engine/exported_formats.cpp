@@ -2,9 +2,9 @@
 
 #include "core/error.h"
 #include "core/log.h"
-#include "engine/stored_quantization.h"
 #include "export/hf_layout.h"
 #include "export/hf_names.h"
+#include "export/stored_quantization.h"
 #include "formats/codecs.h"
 #include "formats/quant_algo.h"
 

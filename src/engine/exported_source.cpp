@@ -80,24 +80,12 @@ class ExportedSource : public WeightSource {
     tensors_.push_back(std::move(tensors));
   }
 
-  // A linear's stored tensors are called "<linear>.<suffix>" here, also where they are stacked.
   void add_packed(const LinearSite& linear, const LinearFormat& format, int64_t experts,
                   std::vector<StoredTensor>& tensors) {
     format.codec->check_shape(linear.name, linear.out, linear.in);
     for (const HfPart& part : hf_parts(linear, format, experts, dtype_)) {
       check_stored(part.whole);
-      StoredTensor stored = stored_plainly(checkpoint_.info(part.whole.name), linear.expert);
-      stored.name = linear.name + "." + part.suffix;
-      if (part.count > 1) {
-        stored.pieces = {{part.whole.name, part.index, part.count}};
-        stored.bytes /= part.count;
-        stored.shape.erase(stored.shape.begin());
-      }
-      if (part.input_major) {
-        stored.transposed = true;
-        stored.shape = {part.whole.shape[2], part.whole.shape[1]};
-      }
-      tensors.push_back(std::move(stored));
+      tensors.push_back(stored_part(checkpoint_, linear, part));
     }
   }
 

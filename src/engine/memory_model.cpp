@@ -16,6 +16,9 @@ namespace {
 
 // What LibTorch and its libraries load and allocate when they are first used.
 constexpr int64_t kLibraries = int64_t{30} << 20;
+// The same of a run on a GPU: of the host, and of the GPU (workspaces).
+constexpr int64_t kGpuLibraries = int64_t{900} << 20;
+constexpr int64_t kGpuWorkspaces = int64_t{48} << 20;
 // What experts' inputs vary by: the busiest one gets so much of a batch.
 constexpr int64_t kBusiestExpert = 4;
 // The allocator of the host maps larger blocks on their own and gives them back at once; smaller
@@ -103,7 +106,8 @@ class Predictor {
   Moment begin(size_t s, const char* phase) const {
     Moment moment(spec(s).name, phase, in_.gpu);
     moment.host("process", in_.base_bytes);
-    moment.host("libraries", kLibraries);
+    moment.host("libraries", in_.gpu ? kGpuLibraries : kLibraries);
+    if (in_.gpu) moment.tensors("libraries", kGpuWorkspaces);
     add_buffers(moment);
     moment.tensors("held weights", in_.held_bytes / in_.ranks);
     moment.tensors("hidden states", hidden_bytes());

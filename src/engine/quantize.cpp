@@ -16,6 +16,7 @@
 #include "engine/stage_times.h"
 #include "engine/summary.h"
 #include "engine/target_solver.h"
+#include "engine/verify.h"
 #include "export/staged_output.h"
 
 namespace halftone {
@@ -180,8 +181,7 @@ class QuantizeJob {
         records_(targets.size()) {
     writers_.reserve(targets.size());
     for (const Target& target : targets) {
-      const fs::path folder = staged_.partial() / target.out.lexically_relative(options.out);
-      writers_.emplace_back(folder.lexically_normal(), target.hf.layout, queue_);
+      writers_.emplace_back(partial_of(target), target.hf.layout, queue_);
       packers_.emplace_back(target, writers_.back(), model, source.dtype(), options.numerics,
                             cluster);
     }
@@ -208,6 +208,12 @@ class QuantizeJob {
   }
 
  private:
+  // Where a target is assembled.
+  fs::path partial_of(const Target& target) const {
+    const fs::path folder = staged_.partial() / target.out.lexically_relative(options_.out);
+    return folder.lexically_normal();
+  }
+
   SolveContext solve_context() const {
     return {source_.dtype(), options_.compute_dtype, options_.numerics, cluster_,
             options_.expert_floor};
@@ -292,6 +298,26 @@ class QuantizeJob {
     });
   }
 
+  // What was written is opened again before it gets its name: every tensor accounted for, scales as
+  // they must be. The weights' own bytes are not looked at.
+  void verify(const Target& target) const {
+    cluster_.world.activity().begin_step("verify");
+    const fs::path folder = partial_of(target);
+    const std::string what =
+        concat("what was written to '", folder.string(), "' is not as it must be and stays there");
+    VerifyOptions options;
+    options.depth = CheckDepth::kScales;
+    try {
+      const Checkpoint written(folder);
+      const VerifyReport report = verify_checkpoint(written, model_, &source_, options, cluster_);
+      require_no_problems(report.findings, what);
+    } catch (const ReadError&) {
+      throw;
+    } catch (const InputError& error) {  // of our own making
+      throw VerificationError(concat(what, ": ", error.what()));
+    }
+  }
+
   void finish(const CalibrationTimes& times) {
     const auto start = Clock::now();
     Activity& activity = cluster_.world.activity();
@@ -305,6 +331,7 @@ class QuantizeJob {
     for (size_t t = 0; t < targets_.size(); ++t) {
       packers_[t].copy_extra(source_);
       writers_[t].complete(ranks, source_.checkpoint(), targets_[t].config);
+      verify(targets_[t]);
     }
     result_.phases["write"] = {queue_.seconds_writing(),
                                sum_over_ranks(queue_.bytes_written(), ranks)};

@@ -12,22 +12,6 @@
 namespace halftone {
 namespace {
 
-bool same_bytes(const Checkpoint& source, const std::string& a, const std::string& b) {
-  const TensorInfo& info_a = source.info(a);
-  const TensorInfo& info_b = source.info(b);
-  if (info_a.dtype != info_b.dtype || info_a.shape != info_b.shape) return false;
-  constexpr int64_t kPiece = 4 << 20;
-  std::vector<char> piece_a(kPiece);
-  std::vector<char> piece_b(kPiece);
-  for (int64_t begin = 0; begin < info_a.bytes; begin += kPiece) {
-    const int64_t bytes = std::min(kPiece, info_a.bytes - begin);
-    source.read(a, begin, bytes, piece_a.data());
-    source.read(b, begin, bytes, piece_b.data());
-    if (!std::equal(piece_a.begin(), piece_a.begin() + bytes, piece_b.begin())) return false;
-  }
-  return true;
-}
-
 // Collects the output's tensors in module order and what became of the source's.
 class Planner {
  public:
@@ -144,6 +128,22 @@ std::vector<std::vector<TensorSpec>> split_into_shards(
 }
 
 }  // namespace
+
+bool same_bytes(const Checkpoint& source, const std::string& a, const std::string& b) {
+  const TensorInfo& info_a = source.info(a);
+  const TensorInfo& info_b = source.info(b);
+  if (info_a.dtype != info_b.dtype || info_a.shape != info_b.shape) return false;
+  constexpr int64_t kPiece = 4 << 20;
+  std::vector<char> piece_a(kPiece);
+  std::vector<char> piece_b(kPiece);
+  for (int64_t begin = 0; begin < info_a.bytes; begin += kPiece) {
+    const int64_t bytes = std::min(kPiece, info_a.bytes - begin);
+    source.read(a, begin, bytes, piece_a.data());
+    source.read(b, begin, bytes, piece_b.data());
+    if (!std::equal(piece_a.begin(), piece_a.begin() + bytes, piece_b.begin())) return false;
+  }
+  return true;
+}
 
 const TensorInfo& HfLayout::info(const std::string& name) const {
   const auto file = file_of.find(name);

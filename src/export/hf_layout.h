@@ -52,6 +52,9 @@ HfPlan plan_hf_export(const SourceLayout& source, const Model& model, const Targ
 // name that comes twice is an InputError.
 HfLayout lay_out(const std::vector<std::vector<TensorSpec>>& units, int64_t max_shard_bytes);
 
+// Whether two tensors of a checkpoint hold the same.
+bool same_bytes(const Checkpoint& source, const std::string& a, const std::string& b);
+
 // The names of an attention's cache scales ("k_proj.k_scale").
 std::string key_scale_name(const std::string& attention);
 std::string value_scale_name(const std::string& attention);

@@ -36,6 +36,22 @@ std::vector<HfPart> hf_parts(const LinearSite& linear, const LinearFormat& forma
   return parts;
 }
 
+StoredTensor stored_part(const Checkpoint& checkpoint, const LinearSite& linear,
+                         const HfPart& part) {
+  StoredTensor stored = stored_plainly(checkpoint.info(part.whole.name), linear.expert);
+  stored.name = linear.name + "." + part.suffix;
+  if (part.count > 1) {
+    stored.pieces = {{part.whole.name, part.index, part.count}};
+    stored.bytes /= part.count;
+    stored.shape.erase(stored.shape.begin());
+  }
+  if (part.input_major) {
+    stored.transposed = true;
+    stored.shape = {part.whole.shape[2], part.whole.shape[1]};
+  }
+  return stored;
+}
+
 HfPart hf_part(const TensorNeed& need, DType dtype) {
   HfPart part;
   part.whole = {need.name, dtype, need.shape};

@@ -4,6 +4,8 @@
 #include <vector>
 
 #include "formats/linear_format.h"
+#include "formats/stored_tensor.h"
+#include "io/checkpoint.h"
 #include "model/model.h"
 
 namespace halftone {
@@ -26,6 +28,9 @@ std::string hf_name(const LinearSite& linear, bool stacked, const std::string& s
 // Of every stored tensor of a quantized linear; `experts`: how many its stage has.
 std::vector<HfPart> hf_parts(const LinearSite& linear, const LinearFormat& format, int64_t experts,
                              DType model_dtype);
+// How such a tensor is read back: "<linear>.<suffix>", also where it is stacked.
+StoredTensor stored_part(const Checkpoint& checkpoint, const LinearSite& linear,
+                         const HfPart& part);
 // Of a tensor that is copied in `dtype`.
 HfPart hf_part(const TensorNeed& need, DType dtype);
 

@@ -58,32 +58,62 @@ Index read_index(const fs::path& path) {
   return index;
 }
 
-void check_shard(const SafetensorsFile& shard, const std::string& file_name, const Index& index,
-                 const fs::path& index_path) {
+// The files that hold each tensor, by their names in the folder.
+using Holders = std::map<std::string, std::vector<std::string>>;
+
+void check_index(const Index& index, const Holders& holders,
+                 const std::set<std::string>& unreadable, const fs::path& index_path,
+                 const std::function<void(FileFault)>& on_fault) {
   const std::string source = concat("'", index_path.string(), "'");
-  const std::set<std::string>& placed = index.at(file_name);
-  for (const std::string& tensor : placed) {
-    if (!shard.tensors().contains(tensor)) {
-      throw InputError(concat(source, ": tensor ", shown_name(tensor), " is expected in '",
-                              file_name, "', which does not hold it"));
+  std::set<std::string> placed;
+  for (const auto& [file, tensors] : index) {
+    placed.insert(tensors.begin(), tensors.end());
+    if (unreadable.contains(file)) continue;
+    for (const std::string& tensor : tensors) {
+      const auto found = holders.find(tensor);
+      const bool held = found != holders.end();
+      if (held &&
+          std::find(found->second.begin(), found->second.end(), file) != found->second.end()) {
+        continue;
+      }
+      on_fault({held ? "index-wrong-file" : "index-missing-tensor", tensor, file,
+                "in the file that the index names",
+                held ? concat("in '", found->second.front(), "'") : "in no file",
+                concat(source, ": tensor ", shown_name(tensor), " is expected in '", file,
+                       "', which does not hold it")});
     }
   }
-  for (const auto& [tensor, info] : shard.tensors()) {
-    if (placed.contains(tensor)) continue;
-    for (const auto& [other, names] : index) {
-      if (names.contains(tensor)) {
-        throw InputError(concat(source, ": tensor ", shown_name(tensor), " is placed in '", other,
-                                "' but also found in '", file_name, "'"));
+  const auto is_placed_in = [&](const std::string& file, const std::string& tensor) {
+    return index.at(file).contains(tensor);
+  };
+  for (const auto& [tensor, files] : holders) {
+    for (const std::string& file : files) {
+      if (is_placed_in(file, tensor)) continue;
+      if (!placed.contains(tensor)) {
+        on_fault({"not-in-index", tensor, file, "named by the index", "not named",
+                  concat(source, ": tensor ", shown_name(tensor), " of '", file,
+                         "' is not named by the index")});
+      } else if (files.size() > 1) {
+        const std::string& other = files.front() == file ? files[1] : files.front();
+        on_fault({"tensor-in-two-files", tensor, file, "in one file",
+                  concat("in '", other, "' too"),
+                  concat(source, ": tensor ", shown_name(tensor), " is placed in '", other,
+                         "' but also found in '", file, "'")});
       }
     }
-    throw InputError(concat(source, ": tensor ", shown_name(tensor), " of '", file_name,
-                            "' is not named by the index"));
   }
 }
 
 }  // namespace
 
-Checkpoint::Checkpoint(const fs::path& directory) : directory_(directory) {
+Checkpoint::Checkpoint(const fs::path& directory)
+    : Checkpoint(directory, false, [](const FileFault& fault) { throw InputError(fault.text); }) {}
+
+Checkpoint::Checkpoint(const fs::path& directory, std::vector<FileFault>& faults)
+    : Checkpoint(directory, true, [&](FileFault fault) { faults.push_back(std::move(fault)); }) {}
+
+Checkpoint::Checkpoint(const fs::path& directory, bool collects, const OnFault& on_fault)
+    : directory_(directory) {
   if (std::error_code error; !fs::is_directory(directory, error)) {
     throw InputError(
         concat("'", directory.string(), "' is not a folder; expected a Hugging Face checkpoint"));
@@ -95,24 +125,10 @@ Checkpoint::Checkpoint(const fs::path& directory) : directory_(directory) {
   }
 
   const fs::path single_path = directory / kSingleFile;
-  const fs::path index_path = directory / kIndexFile;
-  if (is_there(index_path)) {
-    const Index index = read_index(index_path);
-    if (is_there(single_path) && !index.contains(kSingleFile)) {
-      throw InputError(concat("'", directory.string(), "' holds both ", kSingleFile, " and an ",
-                              kIndexFile, " that does not name it: remove one of them"));
-    }
-    for (const auto& [file_name, tensors] : index) {
-      if (!is_there(directory / file_name)) {
-        throw InputError(concat("'", (directory / file_name).string(), "' is missing; ", kIndexFile,
-                                " places ", tensors.size(), " tensors there, e.g. ",
-                                shown_name(*tensors.begin())));
-      }
-      shards_.push_back(std::make_unique<SafetensorsFile>(directory / file_name));
-      check_shard(*shards_.back(), file_name, index, index_path);
-    }
+  if (is_there(directory / kIndexFile)) {
+    open_index(collects, on_fault);
   } else if (is_there(single_path)) {
-    shards_.push_back(std::make_unique<SafetensorsFile>(single_path));
+    open_file(single_path, collects, on_fault);
   } else {
     throw InputError(concat("'", directory.string(), "' holds neither ", kSingleFile, " nor ",
                             kIndexFile, "; expected a Hugging Face checkpoint in safetensors"));
@@ -128,6 +144,57 @@ Checkpoint::Checkpoint(const fs::path& directory) : directory_(directory) {
   if (total_bytes() > available_host_bytes() / 4) {
     for (const auto& shard : shards_) shard->bypass_cache();
   }
+}
+
+void Checkpoint::open_index(bool collects, const OnFault& on_fault) {
+  const fs::path index_path = directory_ / kIndexFile;
+  const Index index = read_index(index_path);
+  if (is_there(directory_ / kSingleFile) && !index.contains(kSingleFile)) {
+    throw InputError(concat("'", directory_.string(), "' holds both ", kSingleFile, " and an ",
+                            kIndexFile, " that does not name it: remove one of them"));
+  }
+  Holders holders;
+  std::set<std::string> unreadable;
+  for (const auto& [file_name, tensors] : index) {
+    const size_t opened = shards_.size();
+    if (is_there(directory_ / file_name)) {
+      open_file(directory_ / file_name, collects, on_fault);
+    } else {
+      on_fault(
+          {"missing-file",
+           {},
+           file_name,
+           concat("a file with ", tensors.size(), " tensors, as the index says"),
+           "no such file",
+           concat("'", (directory_ / file_name).string(), "' is missing; ", kIndexFile, " places ",
+                  tensors.size(), " tensors there, e.g. ", shown_name(*tensors.begin()))});
+    }
+    if (shards_.size() == opened) {
+      unreadable.insert(file_name);
+      continue;
+    }
+    for (const auto& [tensor, info] : shards_.back()->tensors()) {
+      holders[tensor].push_back(file_name);
+    }
+  }
+  check_index(index, holders, unreadable, index_path, on_fault);
+}
+
+void Checkpoint::open_file(const fs::path& path, bool collects, const OnFault& on_fault) {
+  if (collects) {
+    const File file = File::open_for_reading(path);
+    const int64_t announced = announced_bytes(file);
+    if (file.size() < announced) {
+      on_fault({"truncated-file",
+                {},
+                path.filename().string(),
+                concat(announced, " bytes, as its header says"),
+                concat(file.size(), " bytes"),
+                {}});
+      return;
+    }
+  }
+  shards_.push_back(std::make_unique<SafetensorsFile>(path));
 }
 
 bool Checkpoint::has(const std::string& name) const {

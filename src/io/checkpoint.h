@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -10,6 +11,18 @@
 
 namespace halftone {
 
+// A contradiction between a checkpoint's index and its files.
+struct FileFault {
+  // missing-file, truncated-file, index-wrong-file, index-missing-tensor, not-in-index,
+  // tensor-in-two-files
+  std::string rule;
+  std::string tensor;  // empty: the whole file
+  std::string file;    // its name in the folder
+  std::string expected;
+  std::string found;
+  std::string text;  // of the error that it is where nobody collects faults
+};
+
 // A Hugging Face checkpoint folder: config.json, one model.safetensors or several shards behind
 // model.safetensors.index.json. Opening reads the headers only. A missing shard, a tensor that the
 // index places in a file which does not hold it, a tensor of a shard that the index does not name,
@@ -17,6 +30,10 @@ namespace halftone {
 class Checkpoint {
  public:
   explicit Checkpoint(const fs::path& directory);
+  // The same for one who wants to know all faults of its files: they are added to `faults` instead
+  // of thrown, and the checkpoint holds what could be opened. Other bad input is still an
+  // InputError.
+  Checkpoint(const fs::path& directory, std::vector<FileFault>& faults);
 
   const fs::path& directory() const { return directory_; }
   const Json& config() const { return config_; }
@@ -41,6 +58,10 @@ class Checkpoint {
     size_t shard;
     const TensorInfo* info;
   };
+  using OnFault = std::function<void(FileFault)>;
+  Checkpoint(const fs::path& directory, bool collects, const OnFault& on_fault);
+  void open_index(bool collects, const OnFault& on_fault);
+  void open_file(const fs::path& path, bool collects, const OnFault& on_fault);
   const Place& place_of(const std::string& name) const;
 
   fs::path directory_;

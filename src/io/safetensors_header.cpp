@@ -140,6 +140,15 @@ std::map<std::string, std::string> parse_metadata(const Json& value, const std::
   return metadata;
 }
 
+// Of a file that holds the word.
+uint64_t header_length(const File& file) {
+  std::array<unsigned char, kLengthBytes> word{};
+  file.read_at(0, word.data(), kLengthBytes);
+  uint64_t length = 0;
+  for (size_t i = 0; i < word.size(); ++i) length |= uint64_t{word[i]} << (8 * i);
+  return length;
+}
+
 }  // namespace
 
 std::string read_safetensors_header(const File& file) {
@@ -150,10 +159,7 @@ std::string read_safetensors_header(const File& file) {
                             " bytes; a safetensors file begins with the ",
                             "8-byte length of its header (a truncated copy?)"));
   }
-  std::array<unsigned char, kLengthBytes> word{};
-  file.read_at(0, word.data(), kLengthBytes);
-  uint64_t length = 0;
-  for (size_t i = 0; i < word.size(); ++i) length |= uint64_t{word[i]} << (8 * i);
+  const uint64_t length = header_length(file);
   if (length > uint64_t{kMaxHeaderBytes}) {
     throw InputError(concat(path, ": a header of ", length, " bytes; at most ", kMaxHeaderBytes,
                             " are allowed (is this a safetensors file?)"));
@@ -165,6 +171,30 @@ std::string read_safetensors_header(const File& file) {
   std::string text(length, '\0');
   file.read_at(kLengthBytes, text.data(), static_cast<int64_t>(length));
   return text;
+}
+
+int64_t announced_bytes(const File& file) {
+  const int64_t file_bytes = file.size();
+  if (file_bytes < kLengthBytes) return kLengthBytes;
+  const auto length = static_cast<int64_t>(header_length(file));
+  if (length < 0 || length > kMaxHeaderBytes) return 0;
+  if (length > file_bytes - kLengthBytes) return kLengthBytes + length;
+  try {
+    const Json root = parse_json(read_safetensors_header(file), file.path().string());
+    uint64_t end = 0;
+    for (const auto& [name, value] : root.items()) {
+      if (name == kMetadata || !value.is_object() || !value.contains("data_offsets")) continue;
+      const Json& offsets = value.at("data_offsets");
+      const bool sound =
+          offsets.is_array() && offsets.size() == 2 && offsets[1].is_number_unsigned();
+      if (sound) end = std::max(end, offsets[1].get<uint64_t>());
+    }
+    // An offset beyond this is damage, whatever the file's size.
+    constexpr uint64_t kLargest = uint64_t{1} << 60;
+    return end > kLargest ? 0 : kLengthBytes + length + static_cast<int64_t>(end);
+  } catch (const InputError&) {
+    return 0;
+  }
 }
 
 SafetensorsHeader parse_safetensors_header(std::string_view text, int64_t file_bytes,

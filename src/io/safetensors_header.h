@@ -22,6 +22,10 @@ struct SafetensorsHeader {
 // The header's JSON text. Its length is checked before anything is allocated.
 std::string read_safetensors_header(const File& file);
 
+// How long the file is by its own header, so that a truncated one can be told from one that is
+// damaged; 0 where the header itself cannot be read.
+int64_t announced_bytes(const File& file);
+
 // Checks everything that safetensors.h promises. `file_bytes` is the size of the whole file.
 SafetensorsHeader parse_safetensors_header(std::string_view text, int64_t file_bytes,
                                            const fs::path& path);

@@ -16,7 +16,7 @@ MPIEXEC = os.environ.get("HALFTONE_MPIEXEC", "mpirun")
 DATA = Path(__file__).resolve().parent.parent / "data"
 NANO_LLAMA = DATA / "models" / "nano-llama"
 
-DONE, USAGE, INPUT, RESOURCES = 0, 2, 3, 4
+DONE, USAGE, INPUT, RESOURCES, FAILED = 0, 2, 3, 4, 6
 
 # Enough to exercise padding and several batches, small enough for many runs.
 SMALL_CALIBRATION = ("--calib-samples", 16, "--calib-length", 48, "--batch-size", 4)
@@ -31,7 +31,7 @@ def command_line(*arguments, ranks=None):
         raise RuntimeError("HALFTONE_PROGRAM must name the program to test")
     line = [PROGRAM, *map(str, arguments)]
     # The references were made on CPUs; a GPU in the test machine must not change the results.
-    if line[1:2] in (["quantize"], ["evaluate"], ["plan"]) and "--device" not in line:
+    if line[1:2] in (["quantize"], ["evaluate"], ["plan"], ["verify"]) and "--device" not in line:
         line += ["--device", "cpu"]
     if ranks is not None:
         line = [MPIEXEC, "--allow-run-as-root", "--oversubscribe", "--bind-to", "none",

@@ -1,4 +1,4 @@
-#include "engine/stored_quantization.h"
+#include "export/stored_quantization.h"
 
 #include "core/error.h"
 #include "core/log.h"
