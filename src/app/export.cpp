@@ -5,6 +5,7 @@
 #include "app/commands.h"
 #include "app/quantize_run.h"
 #include "app/run_setup.h"
+#include "app/trtllm.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "dist/preflight.h"
@@ -16,8 +17,11 @@ namespace halftone {
 namespace {
 
 Options options() {
-  Options options("halftone export --store FILE.h5 --model DIR --format NAME[,NAME...] --out DIR",
-                  "Writes quantized checkpoints from a calibration store, without a forward pass.");
+  Options options(
+      "halftone export --store FILE.h5 --model DIR --format NAME[,NAME...] --out DIR\n"
+      "       halftone export --model EXPORTED_DIR --target trtllm|hf [--tp N --pp N] --out DIR",
+      "Writes quantized checkpoints from a calibration store, without a forward pass, or one that\n"
+      "halftone wrote in another layout, without quantizing again.");
   options.group("What");
   options.text("store", "FILE.h5", "", "the calibration store of an earlier halftone quantize");
   add_target_options(options);
@@ -54,7 +58,13 @@ int64_t stored_floor(const StatisticsStore& store, const std::string& path) {
   throw InputError(concat("'", path, "': expert_min_tokens '", text, "' is not a number"));
 }
 
+// Neither a store nor what to make of it: the model is a quantized checkpoint.
+bool converts(const Options& options) {
+  return !options.given("store") && !options.given("format") && !options.given("recipe");
+}
+
 void run(const Options& options, const World* world) {
+  if (converts(options)) return convert_checkpoint(options, *world);
   const std::vector<Recipe> recipes = read_recipes(options);
   const fs::path model_dir = options.required("model");
   const fs::path out = without_trailing_slash(options.required("out"));
@@ -78,21 +88,23 @@ void run(const Options& options, const World* world) {
   const SourceLayout source(checkpoint, *model);
   for (const Recipe& recipe : recipes) check_rules(options, *model, recipe, setup.speaks());
   check_output(out, model_dir, options.get_flag("overwrite"));
-  const std::vector<Target> targets = make_targets(options, source, *model, recipes, out);
+  const fs::path assembly = assembly_folder(options, out);
+  const std::vector<Target> targets = make_targets(options, source, *model, recipes, assembly);
   check_engines(options, *model, targets, setup.speaks());
   const Cluster& cluster = setup.cluster();
   make_parent(out, setup.speaks(), cluster.control);
   check_shared_folder(out.parent_path(), seat_of(*world, cluster.control), cluster.control,
                       "--out");
-  QuantizeOptions quantize_options = quantize_options_of(options, out, cluster);
+  QuantizeOptions quantize_options = quantize_options_of(options, assembly, cluster);
   quantize_options.compute_dtype = stored_dtype(store, path);
   quantize_options.from_store = &store;
   quantize_options.expert_floor = stored_floor(store, path);
   set_residency(options, source, *model, targets, /*calibrate_on_compressed=*/false, setup,
                 quantize_options);
   plan_memory(source, *model, targets, {}, options, cluster, quantize_options);
-  const QuantizeResult result =
+  QuantizeResult result =
       quantize(source, *model, targets, {}, nullptr, quantize_options, setup.cluster());
+  reshard_outputs(options, out, cluster, result);
   if (!setup.speaks()) return;
   log_memory(result.predicted, result.host_bytes, result.device_bytes);
   print_result(options, result);

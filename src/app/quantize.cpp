@@ -6,6 +6,7 @@
 #include "app/data.h"
 #include "app/quantize_run.h"
 #include "app/run_setup.h"
+#include "app/trtllm.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "core/stop_signal.h"
@@ -108,10 +109,13 @@ bool is_published(const QuantizeResult& result) {
 
 // The result of an earlier run of this command that had given its output its name when it was
 // killed. Rank 0 looks: another host may not see the output yet. Collective.
-std::optional<QuantizeResult> published_result(const RunJournal& journal, Communicator& ranks) {
+std::optional<QuantizeResult> published_result(const Options& options, const fs::path& out,
+                                               const RunJournal& journal, Communicator& ranks) {
   if (!journal.completed()) return std::nullopt;
   const QuantizeResult result = quantize_result_of(*journal.completed(), "manifest.json");
-  int64_t published = ranks.rank() == 0 && is_published(result) ? 1 : 0;
+  const bool found =
+      ranks.rank() == 0 && (is_resharded(options, out, result) || is_published(result));
+  int64_t published = found ? 1 : 0;
   ranks.broadcast(&published, sizeof(published), 0);
   return published != 0 ? std::optional(result) : std::nullopt;
 }
@@ -162,13 +166,14 @@ void run(const Options& options, const World* world) {
     if (!interrupted) check_output(out, model_dir, options.get_flag("overwrite"));
     check_trace(options);
   }
-  const std::vector<Target> targets = make_targets(options, source, *model, recipes, out);
+  const fs::path assembly = assembly_folder(options, out);
+  const std::vector<Target> targets = make_targets(options, source, *model, recipes, assembly);
   check_engines(options, *model, targets, speaks);
   if (speaks) {
     warn_of_extra(*model, targets.front().hf.accounting.extra);
   }
 
-  QuantizeOptions quantize_options = quantize_options_of(options, out, setup.cluster());
+  QuantizeOptions quantize_options = quantize_options_of(options, assembly, setup.cluster());
   set_residency(options, source, *model, targets, on_compressed, setup, quantize_options);
 
   std::vector<Batch> batches;
@@ -197,7 +202,7 @@ void run(const Options& options, const World* world) {
   RunJournal journal(
       journal_options(options, out, checkpoint, data, recipes, quantize_options, cluster.device),
       *model, cluster);
-  std::optional<QuantizeResult> result = published_result(journal, cluster.control);
+  std::optional<QuantizeResult> result = published_result(options, out, journal, cluster.control);
   if (result) {
     if (speaks) log_info("an earlier run of this command is complete: nothing is left to do");
     journal.clear();
@@ -215,6 +220,7 @@ void run(const Options& options, const World* world) {
       throw;
     }
   }
+  reshard_outputs(options, out, cluster, *result);
   if (options.given("trace")) write_trace(options.get("trace"), *model, cluster);
   if (!speaks) return;
   // As late as can be: without it the same command would find an output that exists already.

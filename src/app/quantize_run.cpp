@@ -2,6 +2,7 @@
 
 #include <cstdio>
 
+#include "app/trtllm.h"
 #include "app/verify_report.h"
 #include "calibrate/quantizer_names.h"
 #include "core/error.h"
@@ -51,10 +52,12 @@ void add_target_options(Options& options) {
 void add_output_options(Options& options) {
   options.group("Output");
   options.text("out", "DIR", "", "where the checkpoint goes; with several formats DIR/FORMAT");
-  options.choice("target", {"hf"}, "hf", "layout of the output");
+  add_layout_options(options);
+  options.flag("fused-scales",
+               "FP8 weights that engines merge (q, k, v; gate, up) share one scale");
   options.integer("max-shard-size", 10'000'000'000, 1, INT64_MAX, "bytes per weight file");
   options.flag("overwrite", "replace an existing output");
-  add_engine_options(options);
+  add_engine_option(options);
 }
 
 std::vector<Recipe> read_recipes(const Options& options) {
@@ -75,6 +78,7 @@ std::vector<Recipe> read_recipes(const Options& options) {
     }
   }
   for (Recipe& recipe : recipes) add_kv_cache(recipe, options.get("kv-cache"));
+  adapt_recipes(options, recipes);
   return recipes;
 }
 
@@ -135,6 +139,7 @@ std::vector<Target> make_targets(const Options& options, const SourceLayout& sou
     targets.push_back(make_target(source, model, recipe, alone ? out : out / recipe.name,
                                   options.get_integer("max-shard-size")));
   }
+  check_layout(options, source.checkpoint(), model, targets);
   return targets;
 }
 
@@ -163,7 +168,8 @@ QuantizeOptions quantize_options_of(const Options& options, const fs::path& out,
                                     const Cluster& cluster) {
   QuantizeOptions quantize_options;
   quantize_options.numerics = numerics(options);
-  quantize_options.overwrite = options.get_flag("overwrite");
+  // Nobody else has anything where a layout's source is assembled.
+  quantize_options.overwrite = options.get_flag("overwrite") || wants_trtllm(options);
   quantize_options.out = out;
   quantize_options.resolved = options.resolved();
   quantize_options.stage_limit = stage_limit(options, cluster);

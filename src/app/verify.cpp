@@ -28,7 +28,8 @@ Options options() {
   options.text("against", "SOURCE", "", "the checkpoint that it was made from");
   add_family_option(options);
   options.group("Engines");
-  add_engine_options(options);
+  add_engine_option(options);
+  options.integer("tp", 1, 1, 4096, "GPUs over which they share each layer");
   options.group("Perplexity");
   options.paths("calib", "measure the packed weights (and the source's) on this text, as evaluate");
   options.integer("calib-samples", 128, 0, 100'000'000, "use the first N samples, 0: all");
@@ -206,9 +207,8 @@ void run(const Options& options, const World* world) {
 
 }  // namespace
 
-void add_engine_options(Options& options) {
+void add_engine_option(Options& options) {
   options.text("engine", "NAME[,NAME]", "", "also check what these ask for: vllm, sglang, trtllm");
-  options.integer("tp", 1, 1, 4096, "GPUs over which they share each layer");
 }
 
 Command verify_command() {

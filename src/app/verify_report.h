@@ -5,8 +5,8 @@
 
 namespace halftone {
 
-// --engine, --tp
-void add_engine_options(Options& options);
+// --engine
+void add_engine_option(Options& options);
 
 struct VerifyResult {
   VerifyReport report;

@@ -37,8 +37,21 @@ void fold_into_previous(const StageRun& run, StageSolution& solution) {
   }
 }
 
+// Fused groups, and what else shares its scales where the layout asks for it: queries of cross
+// attention, which read another tensor than the keys and values that TensorRT-LLM keeps with them.
+std::vector<std::vector<size_t>> merged_groups(const StageRun& run) {
+  auto groups = quantized_groups(run.stage, run.plan);
+  if (!run.recipe.fused_scales) return groups;
+  groups.emplace_back();
+  for (size_t i = 0; i < run.stage.linears.size(); ++i) {
+    const bool cross = run.stage.linears[i].trtllm == "cross_attention.qkv";
+    if (cross && run.format(i).quantized()) groups.back().push_back(i);
+  }
+  return groups;
+}
+
 void resmooth_groups(const StageRun& run, StageSolution& solution) {
-  for (const std::vector<size_t>& members : quantized_groups(run.stage, run.plan)) {
+  for (const std::vector<size_t>& members : merged_groups(run)) {
     if (members.size() < 2 || run.format(members.front()).smoothing == Smoothing::kNone) continue;
     std::vector<at::Tensor> scales;
     for (const size_t i : members) scales.push_back(solution.linears[i].pre_quant_scale_K);
@@ -105,12 +118,12 @@ void find_weight_amaxes(const StageRun& run, StageSolution& solution) {
 }
 
 void unify_amaxes(const StageRun& run, StageSolution& solution) {
-  for (const std::vector<size_t>& members : quantized_groups(run.stage, run.plan)) {
+  for (const std::vector<size_t>& members : merged_groups(run)) {
     if (members.size() < 2) continue;
     const LinearSite& first = run.stage.linears[members.front()];
     const Codec& codec = *run.format(members.front()).codec;
     // Gate and up of one expert share their amax in every format (3.4).
-    const bool shared = codec.unifies_groups() || first.expert >= 0;
+    const bool shared = codec.unifies_groups() || first.expert >= 0 || run.recipe.fused_scales;
     float weight = 0.0f;
     float input = 0.0f;
     bool all_scalars = true;

@@ -6,13 +6,11 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "engine/compressed_stage.h"
+#include "engine/exported_formats.h"
 #include "engine/weight_source.h"
 #include "export/hf_layout.h"
 #include "export/hf_names.h"
-#include "export/stored_quantization.h"
-#include "formats/codecs.h"
 #include "formats/low_bit_source.h"
-#include "formats/quant_algo.h"
 #include "formats/tensor_bridge.h"
 #include "kernels/scale.h"
 #include "model/source_layout.h"
@@ -24,8 +22,9 @@ class ExportedSource : public WeightSource {
  public:
   ExportedSource(const Checkpoint& checkpoint, const Model& model)
       : checkpoint_(checkpoint), model_(model), dtype_(model_dtype(checkpoint)) {
-    const StoredQuantization stored = read_quantization(checkpoint);
-    for (const StageSpec& stage : model.stages()) plan_stage(stage, stored);
+    for (StagePlan& plan : exported_formats(checkpoint, model)) {
+      plan_stage(model.stages()[stages_.size()], std::move(plan));
+    }
   }
 
   const std::vector<std::vector<StoredTensor>>& tensors() const override { return tensors_; }
@@ -53,48 +52,11 @@ class ExportedSource : public WeightSource {
   }
 
  private:
-  // Whether the checkpoint stacks this expert with its peers, quantized.
-  bool is_stacked(const LinearSite& linear) const {
-    return !linear.stacked.empty() && checkpoint_.has(hf_name(linear, true, "weight_scale"));
-  }
-
-  LinearFormat format_of(const LinearSite& linear, const StoredQuantization& stored) const {
-    const bool stacked = is_stacked(linear);
-    const auto has = [&](const std::string& suffix) {
-      return checkpoint_.has(hf_name(linear, stacked, suffix));
-    };
-    if (stored.uniform.algo == "NF4") return nf4_format_of(linear);
-    if (!has("weight_scale")) return {};
-    const std::string container = linear.stacked.substr(0, linear.stacked.rfind('.'));
-    const auto layer = stored.layers.find(stacked ? container : linear.name);
-    const auto& entry = layer != stored.layers.end() ? layer->second : stored.uniform;
-    const auto format = format_of_algo(entry.algo, entry.group_size, entry.weight_only, has);
-    if (!format) {
-      throw InputError(concat("'", checkpoint_.directory().string(), "': '", linear.name,
-                              "' is stored as '", entry.algo, "', which cannot be read yet"));
-    }
-    LinearFormat found = *format;
-    if (has(kLowRankA)) {
-      const TensorInfo& a = checkpoint_.info(linear.name + "." + kLowRankA);
-      if (a.shape.size() == 2) found.low_rank = a.shape[0];
-    }
-    return found;
-  }
-
-  LinearFormat nf4_format_of(const LinearSite& linear) const {
-    LinearFormat format;
-    const std::string state = linear.name + "." + kNf4State;
-    if (!checkpoint_.has(state)) return format;
-    format.codec = make_nf4_codec(checkpoint_.info(state).count());
-    return format;
-  }
-
-  void plan_stage(const StageSpec& stage, const StoredQuantization& stored) {
-    std::vector<LinearFormat> formats;
+  void plan_stage(const StageSpec& stage, StagePlan plan) {
+    std::vector<LinearFormat>& formats = plan.linears;
     std::vector<StoredTensor> tensors;
     std::map<std::string, size_t> packed;
     for (size_t i = 0; i < stage.linears.size(); ++i) {
-      formats.push_back(format_of(stage.linears[i], stored));
       if (!formats[i].quantized()) continue;
       packed[stage.linears[i].weight] = i;
       add_packed(stage.linears[i], formats[i], stage.experts, tensors);
@@ -104,10 +66,10 @@ class ExportedSource : public WeightSource {
     }
     StageFakeQuant fake;
     fake.linears.resize(stage.linears.size());
-    for (const AttentionSite& attention : stage.attentions) {
-      fake.kv.push_back(cache_format(attention, stored));
-      fake.caches.emplace_back();
-      for (const TensorSpec& spec : cache_tensors(attention, fake.kv.back(), dtype_)) {
+    fake.kv = plan.kv;
+    fake.caches.resize(plan.kv.size());
+    for (size_t i = 0; i < stage.attentions.size(); ++i) {
+      for (const TensorSpec& spec : cache_tensors(stage.attentions[i], fake.kv[i], dtype_)) {
         check_stored(spec);
         tensors.push_back(stored_plainly(checkpoint_.info(spec.name)));
       }
@@ -116,16 +78,6 @@ class ExportedSource : public WeightSource {
     formats_.push_back(std::move(formats));
     packed_.push_back(std::move(packed));
     tensors_.push_back(std::move(tensors));
-  }
-
-  KvFormat cache_format(const AttentionSite& attention, const StoredQuantization& stored) const {
-    const auto format =
-        kv_format_of_scheme(stored.kv_scheme, checkpoint_.has(key_scale_name(attention.name)),
-                            checkpoint_.has(key_bias_name(attention.name)));
-    if (format) return *format;
-    throw InputError(concat((checkpoint_.directory() / "config.json").string(),
-                            ": this kv_cache_scheme cannot be read, or '", attention.name,
-                            "' lacks its scales; known: FP8, NVFP4, NVFP4_AFFINE"));
   }
 
   void add_packed(const LinearSite& linear, const LinearFormat& format, int64_t experts,

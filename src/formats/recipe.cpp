@@ -73,11 +73,13 @@ Json to_json(const Recipe& recipe) {
   if (algorithms.empty()) algorithms = nullptr;
   if (algorithms.size() == 1) algorithms = Json(algorithms.front());
   const bool quantized = recipe.propagate == Recipe::Propagate::kQuantized;
-  return {{"name", recipe.name},
-          {"preset", recipe.preset},
-          {"algorithm", algorithms},
-          {"propagate", quantized ? "quantized" : "original"},
-          {"quant_cfg", rules}};
+  Json json{{"name", recipe.name},
+            {"preset", recipe.preset},
+            {"algorithm", algorithms},
+            {"propagate", quantized ? "quantized" : "original"},
+            {"quant_cfg", rules}};
+  if (recipe.fused_scales) json["fused_scales"] = true;
+  return json;
 }
 
 }  // namespace halftone

@@ -42,6 +42,8 @@ struct Recipe {
   // One after the other. Empty: nothing is calibrated.
   std::vector<AlgorithmSpec> algorithms{AlgorithmSpec{"max"}};
   Propagate propagate = Propagate::kOriginal;
+  // Linears that engines merge share the scale of their weights in FP8 too: TensorRT-LLM keeps one.
+  bool fused_scales = false;
   std::vector<QuantizerRule> rules;
 
   // The quantizer of this name ("model.layers.0.mlp.up_proj.weight_quantizer") whose owner is of

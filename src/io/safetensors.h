@@ -60,12 +60,13 @@ struct TensorSpec {
 // The layout of a safetensors file before any data exists: `header` is its first bytes (the length
 // word included, {"__metadata__":{"format":"pt"}}, padded with spaces to a multiple of 8), and the
 // tensors' places follow formats-and-hf-export.md, 5.1: F64, I64, F32, I32, BF16, F16, I16,
-// F8_E4M3, F8_E5M2, U8, I8, BOOL, then by name, without gaps.
+// F8_E4M3, F8_E5M2, U8, I8, BOOL, then by name, without gaps. Without `metadata` the header names
+// tensors only.
 struct SafetensorsLayout {
   std::string header;
   std::map<std::string, TensorInfo> tensors;
   int64_t file_bytes = 0;
 };
-SafetensorsLayout plan_safetensors(const std::vector<TensorSpec>& specs);
+SafetensorsLayout plan_safetensors(const std::vector<TensorSpec>& specs, bool metadata = true);
 
 }  // namespace halftone

@@ -53,7 +53,7 @@ int64_t TensorSpec::bytes() const {
   return result;
 }
 
-SafetensorsLayout plan_safetensors(const std::vector<TensorSpec>& specs) {
+SafetensorsLayout plan_safetensors(const std::vector<TensorSpec>& specs, bool metadata) {
   std::vector<const TensorSpec*> ordered;
   ordered.reserve(specs.size());
   for (const TensorSpec& spec : specs) ordered.push_back(&spec);
@@ -63,16 +63,16 @@ SafetensorsLayout plan_safetensors(const std::vector<TensorSpec>& specs) {
   });
 
   SafetensorsLayout layout;
-  std::string text = R"({"__metadata__":{"format":"pt"})";
+  std::string text = metadata ? R"({"__metadata__":{"format":"pt"})" : "{";
   int64_t end = 0;
   for (const TensorSpec* spec : ordered) {
     const int64_t bytes = spec->bytes();
     TensorInfo info{spec->name, spec->dtype, spec->shape, end, bytes};
     const bool is_new = layout.tensors.emplace(spec->name, std::move(info)).second;
     check(is_new && spec->name != "__metadata__", "a tensor to be written has a name of its own");
-    text += concat(",", Json(spec->name).dump(), R"(:{"dtype":")", name_of(spec->dtype),
-                   R"(","shape":)", compact_shape(spec->shape), R"(,"data_offsets":[)", end, ",",
-                   end + bytes, "]}");
+    text += concat(text == "{" ? "" : ",", Json(spec->name).dump(), R"(:{"dtype":")",
+                   name_of(spec->dtype), R"(","shape":)", compact_shape(spec->shape),
+                   R"(,"data_offsets":[)", end, ",", end + bytes, "]}");
     end += bytes;
   }
   layout.header = framed(text + "}");

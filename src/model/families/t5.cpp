@@ -227,6 +227,7 @@ std::unique_ptr<Model> make_t5(const ModelInput& input, const T5Defaults& defaul
 
 Family t5_family() {
   Family family{"t5", {"T5ForConditionalGeneration"}, "relative positions, plain or gated MLP"};
+  family.trtllm_decoder = "t5";
   family.make = [](const ModelInput& input) { return make_t5(input, {"relu", true}); };
   family.published = {
       {"T5", R"({"d_model": 512, "d_kv": 64, "num_heads": 8, "d_ff": 2048,
@@ -239,6 +240,7 @@ Family t5_family() {
 
 Family mt5_family() {
   Family family{"mt5", {"MT5ForConditionalGeneration"}, "T5 v1.1 with other defaults"};
+  family.trtllm_decoder = "t5";
   family.make = [](const ModelInput& input) { return make_t5(input, {"gated-gelu", false}); };
   family.published = {{"mT5", R"({"d_model": 512, "d_kv": 64, "num_heads": 6, "d_ff": 1024,
             "vocab_size": 250112, "num_layers": 1, "feed_forward_proj": "gated-gelu",

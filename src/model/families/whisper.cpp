@@ -194,7 +194,8 @@ Family whisper_family() {
             "decoder_ffn_dim": 5120, "num_mel_bins": 128, "vocab_size": 51866})"}},
           [](const ModelInput& input) -> std::unique_ptr<Model> {
             return std::make_unique<WhisperModel>(read_config(input));
-          }};
+          },
+          "whisper"};
 }
 
 }  // namespace halftone
