@@ -152,8 +152,10 @@ TEST_F(ExportedSourceTest, BlocksThatAreNotWholeDoNotReachTheKernels) {
   const Checkpoint checkpoint = shared_checkpoint(folder_, config, tensors_);
   Recipe recipe = load_preset("nvfp4", "ptq");
   recipe.rules.push_back({"*down_proj*", "", {}, false, "test", 1, false});
-  quantize_to(folder_.path() / "out", checkpoint, {recipe}, batches_, cluster_);
-  const fs::path dir = folder_.path() / "out" / "nvfp4";
+  expect_error<VerificationError>(
+      [&] { quantize_to(folder_.path() / "out", checkpoint, {recipe}, batches_, cluster_); },
+      "excluded-but-quantized");
+  const fs::path dir = folder_.path() / ".out.partial" / "nvfp4";
   expect_refused(dir, read_json_file(dir / "config.json"),
                  "'model.layers.0.mlp.down_proj.weight' is [32, 40]: NVFP4 needs");
 }
