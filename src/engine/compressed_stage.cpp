@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "dist/partition.h"
+#include "engine/quantized_linears.h"
 #include "formats/tensor_bridge.h"
 #include "kernels/check.h"
 
@@ -23,10 +24,7 @@ struct Item {
 
 std::vector<Item> items_of(const StageSpec& stage, const StagePlan& plan, const LoadStep& step,
                            DType model_dtype) {
-  std::map<std::string, size_t> linear_of;
-  for (size_t i = 0; i < stage.linears.size(); ++i) {
-    if (plan.linears[i].quantized()) linear_of[stage.linears[i].weight] = i;
-  }
+  const std::map<std::string, size_t> linear_of = quantized_linears(stage, plan);
   std::vector<Item> items;
   for (size_t t = 0; t < step.tensors.size(); ++t) {
     const StoredTensor& source = step.tensors[t];
@@ -205,10 +203,7 @@ StageWeights Compressor::weights(size_t stage, const LoadedStage& compressed,
 StageWeights Compressor::unpacked(const StageSpec& stage, const StagePlan& plan,
                                   const LoadedStage& compressed, at::ScalarType dtype) const {
   StageWeights weights;
-  std::map<std::string, size_t> linear_of;
-  for (size_t i = 0; i < stage.linears.size(); ++i) {
-    if (plan.linears[i].quantized()) linear_of[stage.linears[i].weight] = i;
-  }
+  const std::map<std::string, size_t> linear_of = quantized_linears(stage, plan);
   for (const TensorNeed& need : stage.tensors) {
     const auto found = linear_of.find(need.name);
     if (found == linear_of.end()) {

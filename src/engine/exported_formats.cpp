@@ -4,6 +4,7 @@
 #include "core/log.h"
 #include "export/hf_layout.h"
 #include "export/hf_names.h"
+#include "export/linear_headers.h"
 #include "export/stored_quantization.h"
 #include "formats/codecs.h"
 #include "formats/quant_algo.h"
@@ -36,8 +37,7 @@ class FormatReader {
     };
     if (stored_.uniform.algo == "NF4") return nf4_format_of(linear);
     if (!has("weight_scale")) return {};
-    const std::string container = linear.stacked.substr(0, linear.stacked.rfind('.'));
-    const auto layer = stored_.layers.find(stacked ? container : linear.name);
+    const auto layer = stored_.layers.find(stacked ? container_of(linear) : linear.name);
     const auto& entry = layer != stored_.layers.end() ? layer->second : stored_.uniform;
     const auto format = format_of_algo(entry.algo, entry.group_size, entry.weight_only, has);
     if (!format) {

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "dist/partition.h"
+#include "engine/quantized_linears.h"
 #include "engine/sqnr.h"
 #include "formats/tensor_bridge.h"
 #include "kernels/scale.h"
@@ -81,16 +82,13 @@ std::vector<StagePacker::Item> StagePacker::items_of(size_t stage_index,
                                                      const LoadedStage& loaded) const {
   const StageSpec& stage = model_.stages()[stage_index];
   const StagePlan& plan = target_.plan.stages[stage_index];
-  std::map<std::string, size_t> linear_of_weight;
-  for (size_t i = 0; i < stage.linears.size(); ++i) {
-    if (plan.linears[i].quantized()) linear_of_weight[stage.linears[i].weight] = i;
-  }
+  const std::map<std::string, size_t> linear_of = quantized_linears(stage, plan);
   std::vector<Item> items;
   for (size_t t = 0; t < stage.tensors.size(); ++t) {
     const TensorNeed& need = stage.tensors[t];
     const StoredTensor& stored = loaded.stored(need.name);
-    const auto linear = linear_of_weight.find(need.name);
-    if (linear != linear_of_weight.end()) {
+    const auto linear = linear_of.find(need.name);
+    if (linear != linear_of.end()) {
       const LinearSite& site = stage.linears[linear->second];
       const bool stacked = stacks_in_hf(site, plan.linears[linear->second]);
       items.push_back(

@@ -128,7 +128,8 @@ void StageLoader::post(size_t step) {
     filled_ = true;
   });
   if (loading_ == nullptr) return;
-  prefetcher_.post([this, pending = pending_, stage] { gather(pending, stage); });
+  prefetcher_.post(
+      [this, all = pending_.bytes, part = pending_.part, stage] { gather(all, part, stage); });
 }
 
 void StageLoader::fill(const Pending& pending, size_t stage,
@@ -161,11 +162,11 @@ void StageLoader::read(const Pending& pending, const SideStream::Mark& buffer_is
   }
 }
 
-void StageLoader::gather(const Pending& pending, size_t stage) {
+void StageLoader::gather(const at::Tensor& bytes, int64_t part, size_t stage) {
   // A part that could not be read is the other task's error.
   if (!filled_ || !loading_->meeting.meet(given_up_)) return;
   const Span span(cluster_.trace, SpanKind::kGather, stage);
-  loading_->ranks.all_gather(pending.bytes.mutable_data_ptr(), pending.part);
+  loading_->ranks.all_gather(bytes.mutable_data_ptr(), part);
 }
 
 void StageLoader::wait() {

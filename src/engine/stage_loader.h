@@ -104,7 +104,7 @@ class StageLoader {
   // On the loading thread.
   void fill(const Pending& pending, size_t stage, const SideStream::Mark& buffer_is_free);
   void read(const Pending& pending, const SideStream::Mark& buffer_is_free);
-  void gather(const Pending& pending, size_t stage);
+  void gather(const at::Tensor& bytes, int64_t part, size_t stage);
   void wait();
 
   const Checkpoint& checkpoint_;

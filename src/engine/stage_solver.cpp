@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "engine/quantized_linears.h"
 #include "formats/tensor_bridge.h"
 
 namespace halftone {
@@ -110,10 +111,7 @@ StageWeights served_weights(const StageSpec& stage, const StagePlan& plan,
                             const StageSolution& solution, const LoadedStage& loaded,
                             const std::vector<StoredTensor>& tensors, at::ScalarType dtype,
                             const SolveContext& context) {
-  std::map<std::string, size_t> linear_of;
-  for (size_t i = 0; i < stage.linears.size(); ++i) {
-    if (plan.linears[i].quantized()) linear_of[stage.linears[i].weight] = i;
-  }
+  const std::map<std::string, size_t> linear_of = quantized_linears(stage, plan);
   StageWeights weights;
   for (const StoredTensor& stored : tensors) {
     const auto linear = linear_of.find(stored.name);

@@ -7,6 +7,7 @@
 #include "core/log.h"
 #include "export/exclude_modules.h"
 #include "export/hf_names.h"
+#include "export/linear_headers.h"
 #include "formats/quant_algo.h"
 
 namespace halftone {
@@ -33,7 +34,7 @@ std::string carried_module(const Model& model, const StoredTensor& extra) {
 // Stacked experts are one module.
 std::string config_module(const LinearSite& linear, const LinearFormat& format) {
   if (!stacks_in_hf(linear, format)) return linear.name;
-  return linear.stacked.substr(0, linear.stacked.rfind('.'));
+  return container_of(linear);
 }
 
 Modules collect(const Model& model, const TargetPlan& target,

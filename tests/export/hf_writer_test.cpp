@@ -7,6 +7,7 @@
 #include "core/sha256.h"
 #include "export/staged_output.h"
 #include "tests/export/shared_folder.h"
+#include "tests/io/held_bytes.h"
 #include "tests/model/tiny_checkpoint.h"
 
 namespace halftone::test {
@@ -35,10 +36,6 @@ class HfWriterTest : public testing::Test {
     }
   }
 
-  static HeldBytes held(std::vector<char> bytes) {
-    const auto owner = std::make_shared<const std::vector<char>>(std::move(bytes));
-    return {owner->data(), static_cast<int64_t>(owner->size()), owner};
-  }
   static std::vector<char> bytes_of(int tensor) {
     return std::vector<char>(static_cast<size_t>(100 * tensor), static_cast<char>('a' + tensor));
   }

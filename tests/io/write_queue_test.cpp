@@ -3,16 +3,14 @@
 #include <future>
 
 #include "support.h"
+#include "tests/io/held_bytes.h"
 
 namespace halftone {
 namespace {
 
 using testing::HasSubstr;
 
-HeldBytes held(std::vector<char> bytes) {
-  const auto owner = std::make_shared<const std::vector<char>>(std::move(bytes));
-  return {owner->data(), static_cast<int64_t>(owner->size()), owner};
-}
+using test::held;
 
 // A file opened for reading stands for a failing disk.
 class WriteQueueTest : public testing::Test {
