@@ -181,7 +181,9 @@ class LargeLayer(CliTest):
             digests.update(run["outputs"][0]["digest"] for run in runs)
         self.assertEqual(len(digests), 1)
         print("peaks:", *(f"{peak / 1e6:.0f} MB" for peak in peaks))
-        self.assertGreater(peaks[0] - peaks[1], 130e6)
+        # Writes that run behind hold up to a quarter of the layer in either case.
+        layer_bytes = 2 * 3 * EXPERTS * WIDTH * HIDDEN
+        self.assertGreater(peaks[0] - peaks[1], 0.3 * layer_bytes)
 
 
 if __name__ == "__main__":

@@ -46,21 +46,25 @@ def timed_copy(source, target):
 def timed_quantize(options, source, target, kind):
     """Seconds, the ranks' peak resident bytes, and the program's own summary."""
     forget(source)
-    # Each rank runs under a parent of its own, which asks the system for the child's peak.
-    wrapper = ("import resource, subprocess, sys; code = subprocess.call(sys.argv[1:]);"
+    # Each rank runs under a parent of its own, which asks the system for the child's peak. It goes
+    # into a file: a launcher may mix or drop what its ranks print as they end.
+    peak_folder = source.parent / "peaks"
+    peak_folder.mkdir()
+    wrapper = ("import os, resource, subprocess, sys; code = subprocess.call(sys.argv[2:]);"
                "peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024;"
-               "print('peak', peak, file=sys.stderr, flush=True); sys.exit(code)")
+               "open(f'{sys.argv[1]}/{os.getpid()}', 'w').write(str(peak)); sys.exit(code)")
     line = [options.mpiexec, "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n",
-            str(options.ranks), sys.executable, "-c", wrapper, options.program, "quantize",
-            "--model", source, "--format", kind, "--out", target, "--residency", "stream",
-            "--device", "cpu", "--json"]
+            str(options.ranks), sys.executable, "-c", wrapper, peak_folder, options.program,
+            "quantize", "--model", source, "--format", kind, "--out", target, "--residency",
+            "stream", "--device", "cpu", "--json"]
     start = time.monotonic()
     result = subprocess.run([str(word) for word in line], capture_output=True, text=True,
                             check=False)
     seconds = time.monotonic() - start
     if result.returncode != 0:
         raise RuntimeError(f"{kind}: exit code {result.returncode}\n{result.stderr}")
-    peaks = [int(text.split()[1]) for text in result.stderr.splitlines() if text.startswith("peak ")]
+    peaks = sorted(int(path.read_text()) for path in peak_folder.iterdir())
+    shutil.rmtree(peak_folder)
     summary = json.loads((target / "summary.json").read_text())
     shutil.rmtree(target)
     shutil.rmtree(f"{target}.workspace", ignore_errors=True)
