@@ -75,11 +75,10 @@ void require_same_architecture(const Checkpoint& a, const Checkpoint& b) {
 Perplexity perplexity_of(const Options& options, const Checkpoint& checkpoint, Model& model,
                          WeightSource& source, const std::vector<Batch>& batches,
                          const Cluster& cluster) {
-  const PerplexityOptions perplexity{compute_dtype(options, model_dtype(checkpoint)),
-                                     stage_limit(options, cluster)};
-  plan_evaluation(source, model, perplexity.compute_dtype, true, shape_of(batches), options,
-                  cluster);
-  return evaluate_perplexity(checkpoint, model, source, batches, perplexity, cluster);
+  const LayerPassOptions how{compute_dtype(options, model_dtype(checkpoint)),
+                             stage_limit(options, cluster)};
+  plan_evaluation(source, model, how.compute_dtype, true, shape_of(batches), options, cluster);
+  return evaluate_perplexity(checkpoint, model, source, batches, how, cluster);
 }
 
 Json to_json(const Perplexity& result) {

@@ -74,14 +74,14 @@ class HeadsAttention : public Block {
     q_BHTD = q_norm_(q_BHTD, call.weights);
     k_BGTD = k_norm_(k_BGTD, call.weights);
     if (spec_.rope >= 0) {
-      q_BHTD = ropes[static_cast<size_t>(spec_.rope)].apply(q_BHTD);
-      k_BGTD = ropes[static_cast<size_t>(spec_.rope)].apply(k_BGTD);
+      q_BHTD = ropes[static_cast<size_t>(spec_.rope)].apply(q_BHTD, call.batch);
+      k_BGTD = ropes[static_cast<size_t>(spec_.rope)].apply(k_BGTD, call.batch);
     }
     if (spec_.head_norm == HeadNorm::kL2BehindRope) {
       q_BHTD = l2_norm(q_BHTD, epsilon_);
       k_BGTD = l2_norm(k_BGTD, epsilon_);
     }
-    if (spec_.temperature != 0.0) q_BHTD = temper(q_BHTD);
+    if (spec_.temperature != 0.0) q_BHTD = temper(q_BHTD, call.batch);
     const auto [k_cached, v_cached] = call.runner.key_value(cache_, k_BGTD, v_BGTD);
     const at::Tensor mask = attention_mask(call.batch, x_BTH.device(), spec_.reach);
     const at::Tensor attended_BHTD =
@@ -108,11 +108,15 @@ class HeadsAttention : public Block {
     return {parts[0], parts[1], parts[2]};
   }
 
-  at::Tensor temper(const at::Tensor& q_BHTD) const {
-    const at::Tensor positions_T = at::arange(q_BHTD.size(2), at::kFloat);
-    const at::Tensor scale_T =
-        ((positions_T + 1.0) / spec_.temperature_floor).floor().log1p() * spec_.temperature + 1.0;
-    return (q_BHTD * scale_T.to(q_BHTD.device()).unsqueeze(1)).to(q_BHTD.scalar_type());
+  at::Tensor temper(const at::Tensor& q_BHTD, const BatchContext& batch) const {
+    at::Tensor positions_BT = batch.positions_BT;
+    if (!positions_BT.defined()) {
+      positions_BT = at::arange(batch.past, batch.past + batch.length, at::kLong).unsqueeze(0);
+    }
+    const at::Tensor count_BT = positions_BT.to(q_BHTD.device(), at::kFloat) + 1.0;
+    const at::Tensor scale_BT =
+        (count_BT / spec_.temperature_floor).floor().log1p() * spec_.temperature + 1.0;
+    return (q_BHTD * scale_BT.unsqueeze(1).unsqueeze(3)).to(q_BHTD.scalar_type());
   }
 
   AttentionSpec spec_;

@@ -9,27 +9,27 @@ at::Tensor normalized(const at::Tensor& wide, double epsilon) {
   return wide * at::rsqrt(wide.pow(2).mean(-1, /*keepdim=*/true) + epsilon);
 }
 
-// [B, T]: is the position a real token?
+// [B, keys]: is the position a real token?
 at::Tensor real_positions(const BatchContext& batch) {
   const auto rows = static_cast<int64_t>(batch.tokens.size());
-  at::Tensor real_BT = at::zeros({rows, batch.length}, at::kBool);
+  at::Tensor real_BK = at::zeros({rows, batch.past + batch.length}, at::kBool);
   for (int64_t row = 0; row < rows; ++row) {
     const TokenRange& range = batch.tokens[static_cast<size_t>(row)];
-    real_BT[row].slice(0, range.begin, range.end).fill_(true);
+    real_BK[row].slice(0, range.begin, range.end).fill_(true);
   }
-  return real_BT;
+  return real_BK;
 }
 
-// [B, T], or [1, T] without padding: the chunk of each position.
+// [B, keys], or [1, keys] without padding: the chunk of each position.
 at::Tensor chunks(const BatchContext& batch, int64_t chunk) {
-  const at::Tensor positions_T = at::arange(batch.length, at::kLong);
+  const at::Tensor positions_K = at::arange(batch.past + batch.length, at::kLong);
   std::vector<int64_t> begins = {0};
   if (batch.padded) {
     begins.clear();
     for (const TokenRange& range : batch.tokens) begins.push_back(range.begin);
   }
   const at::Tensor begins_B1 = at::tensor(begins, at::kLong).unsqueeze(1);
-  return at::div(positions_T.unsqueeze(0) - begins_B1, chunk, "floor");
+  return at::div(positions_K.unsqueeze(0) - begins_B1, chunk, "floor");
 }
 
 }  // namespace
@@ -78,16 +78,19 @@ at::Tensor activate(const at::Tensor& x, Activation activation) {
 
 at::Tensor attention_mask(const BatchContext& batch, at::Device device,
                           const AttentionReach& reach) {
-  const bool windowed = reach.window > 0 && reach.window < batch.length;
-  const bool chunked = reach.chunk > 0 && reach.chunk < batch.length;
-  if (!batch.padded && !windowed && !chunked) return {};
+  const int64_t keys = batch.past + batch.length;
+  const bool windowed = reach.window > 0 && reach.window < keys;
+  const bool chunked = reach.chunk > 0 && reach.chunk < keys;
+  const bool continued = batch.past > 0 && batch.length > 1;
+  if (!batch.padded && !windowed && !chunked && !continued) return {};
   at::Tensor seen =
-      at::ones({1, 1, batch.length, batch.length}, at::TensorOptions(at::kBool).device(device))
-          .tril();
-  if (windowed) seen = seen.logical_and(seen.triu(1 - reach.window));
+      at::ones({1, 1, batch.length, keys}, at::TensorOptions(at::kBool).device(device))
+          .tril(batch.past);
+  if (windowed) seen = seen.logical_and(seen.triu(batch.past + 1 - reach.window));
   if (chunked) {
-    const at::Tensor chunks_BT = chunks(batch, reach.chunk).to(device);
-    seen = seen.logical_and((chunks_BT.unsqueeze(2) == chunks_BT.unsqueeze(1)).unsqueeze(1));
+    const at::Tensor of_keys_BK = chunks(batch, reach.chunk).to(device);
+    const at::Tensor of_queries_BT = of_keys_BK.slice(1, batch.past);
+    seen = seen.logical_and((of_queries_BT.unsqueeze(2) == of_keys_BK.unsqueeze(1)).unsqueeze(1));
   }
   if (!batch.padded) return seen;
   return seen.logical_and(real_positions(batch).to(device).unsqueeze(1).unsqueeze(1));
@@ -96,11 +99,12 @@ at::Tensor attention_mask(const BatchContext& batch, at::Device device,
 at::Tensor attention(const at::Tensor& q_BHTD, const at::Tensor& k_BGTD, const at::Tensor& v_BGTD,
                      const at::Tensor& mask, double scale) {
   const bool grouped = q_BHTD.size(1) != k_BGTD.size(1);
-  const bool causal = !mask.defined();
+  const bool masked = mask.defined();
+  const bool causal = !masked && q_BHTD.size(2) > 1;
   const at::Tensor attended = at::scaled_dot_product_attention(
-      q_BHTD, k_BGTD, v_BGTD, causal ? std::nullopt : std::optional<at::Tensor>(mask),
+      q_BHTD, k_BGTD, v_BGTD, masked ? std::optional<at::Tensor>(mask) : std::nullopt,
       /*dropout_p=*/0.0, causal, scale, grouped);
-  if (causal || mask.scalar_type() != at::kBool) return attended;
+  if (!masked || mask.scalar_type() != at::kBool) return attended;
   // Some of CUDA's kernels give the mean of all values to a query that sees nothing, others 0.
   return attended.masked_fill(mask.any(-1, /*keepdim=*/true).logical_not(), 0.0);
 }
@@ -119,8 +123,13 @@ at::Tensor attention_with_sinks(const at::Tensor& q_BHTD, const at::Tensor& k_BG
   q.select(-1, dim).copy_((sinks_H / scale).unsqueeze(0).unsqueeze(2));
   k.select(2, 0).select(-1, dim).fill_(1.0);
   at::Tensor wider = mask;
-  if (mask.defined()) {
-    wider = at::constant_pad_nd(mask, {1, 0, 1, 0});
+  if (!mask.defined() && q_BHTD.size(2) < k_BGTD.size(2)) {
+    // A single query that sees all keys: no triangle.
+    wider = at::ones({1, 1, q_BHTD.size(2), k_BGTD.size(2)},
+                     at::TensorOptions(at::kBool).device(q_BHTD.device()));
+  }
+  if (wider.defined()) {
+    wider = at::constant_pad_nd(wider, {1, 0, 1, 0});
     wider.select(-1, 0).fill_(true);
   }
   return attention(q, k, in_front(v_BGTD), wider, scale).slice(2, 1);

@@ -41,15 +41,16 @@ struct AttentionReach {
   int64_t chunk = 0;   // keys of its own chunk, counted from the row's first real token
 };
 
-// Which keys a query may see: causal, within reach, and no padding. Undefined where that is plainly
-// causal. Otherwise bool [B, 1, T, T], or [1, 1, T, T] for a batch without padding; a padding query
-// sees nothing, and its attention output is 0 (calibration.md, 1.4).
+// Which keys a query may see, the cached ones included: causal, within reach, and no padding.
+// Undefined where that is plainly causal, or all keys for a single query. Otherwise bool
+// [B, 1, T, keys], or [1, 1, T, keys] for a batch without padding; a padding query sees nothing,
+// and its attention output is 0 (calibration.md, 1.4).
 at::Tensor attention_mask(const BatchContext& batch, at::Device device,
                           const AttentionReach& reach = {});
 
 // Scaled dot-product attention; queries may have a multiple of the keys' heads. `mask`: undefined
-// for causal attention, bool, or floating to be added to the scores. A query that sees nothing in a
-// bool mask gets 0.
+// for causal attention (a single query sees all keys), bool, or floating to be added to the scores.
+// A query that sees nothing in a bool mask gets 0.
 at::Tensor attention(const at::Tensor& q_BHTD, const at::Tensor& k_BGTD, const at::Tensor& v_BGTD,
                      const at::Tensor& mask, double scale);
 // The same with one more logit in the denominator of each head, to which no value belongs.

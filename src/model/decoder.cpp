@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "core/log.h"
 #include "model/decoder_layer.h"
@@ -34,6 +36,11 @@ class Decoder : public Model {
   int64_t hidden_size() const override { return spec_.hidden; }
   int64_t vocabulary() const override { return spec_.vocabulary; }
   int64_t max_positions() const override { return spec_.max_positions; }
+  int64_t position_break() const override {
+    int64_t first = INT64_MAX;
+    for (const Rope& rope : ropes_) first = std::min(first, rope.position_break());
+    return first;
+  }
   std::vector<std::string> carried_prefixes() const override { return spec_.carried_prefixes; }
   std::vector<std::string> next_token_prefixes() const override { return next_token_prefixes_; }
 

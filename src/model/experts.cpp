@@ -15,8 +15,9 @@ at::Tensor routed_positions(const BatchContext& batch, at::Device device) {
   if (!batch.padded || batch.route_padding) return {};
   std::vector<int64_t> positions;
   for (size_t row = 0; row < batch.tokens.size(); ++row) {
-    const int64_t offset = static_cast<int64_t>(row) * batch.length;
-    for (int64_t t = batch.tokens[row].begin; t < batch.tokens[row].end; ++t) {
+    const int64_t offset = static_cast<int64_t>(row) * batch.length - batch.past;
+    for (int64_t t = std::max(batch.tokens[row].begin, batch.past); t < batch.tokens[row].end;
+         ++t) {
       positions.push_back(offset + t);
     }
   }

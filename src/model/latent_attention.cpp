@@ -57,11 +57,12 @@ class LatentAttention : public Block {
     const int64_t nope_dim = spec_.head_dim - spec_.rope_dim;
     const Rope& rope = ropes[static_cast<size_t>(spec_.rope)];
     const at::Tensor q_BHTD = split_heads(queries(call, x_BTH), spec_.head_dim);
-    const at::Tensor q_rotated = rope.apply(q_BHTD.slice(-1, nope_dim));
+    const at::Tensor q_rotated = rope.apply(q_BHTD.slice(-1, nope_dim), call.batch);
     // One rotating key for all heads beside the latent of keys and values.
     const at::Tensor latent_BTL = call.linear(kv_a_, x_BTH);
-    const at::Tensor k_rotated = rope.apply(latent_BTL.slice(-1, spec_.kv_rank).unsqueeze(1))
-                                     .expand({-1, spec_.heads, -1, -1});
+    const at::Tensor k_rotated =
+        rope.apply(latent_BTL.slice(-1, spec_.kv_rank).unsqueeze(1), call.batch)
+            .expand({-1, spec_.heads, -1, -1});
     const at::Tensor normed_BTL = kv_norm_(latent_BTL.slice(-1, 0, spec_.kv_rank), call.weights);
     const at::Tensor kv_BHTD =
         split_heads(call.linear(kv_b_, normed_BTL), nope_dim + spec_.value_dim);

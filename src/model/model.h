@@ -16,11 +16,18 @@ namespace halftone {
 
 // What a stage needs to know of the batch that passes through it.
 struct BatchContext {
-  // Real tokens of each row; positions are 0 .. length-1 in every row, padding included. Of the
-  // decoder where there is an encoder too.
+  // Real tokens of each row, counted with the cache's (`past`). Of the decoder where there is an
+  // encoder too.
   std::vector<TokenRange> tokens;
   int64_t length = 0;
   bool padded = false;
+  // Generation: the positions in front of these whose keys and values lie in a cache.
+  int64_t past = 0;
+  // Where each position stands in its row, int64 [B, T]; undefined: past .. past + length - 1 in
+  // every row, padding included.
+  at::Tensor positions_BT = {};
+  // Of each row's whole sequence where it comes in pieces; empty: past + length.
+  std::vector<int64_t> sequence_lengths = {};
   // The encoder's sequence; empty for decoder-only models.
   std::vector<TokenRange> encoder_tokens = {};
   int64_t encoder_length = 0;
@@ -70,6 +77,9 @@ class Model {
   virtual int64_t hidden_size() const = 0;
   virtual int64_t vocabulary() const = 0;
   virtual int64_t max_positions() const = 0;
+  // All positions of a sequence longer than this turn differently from those of a shorter one, so a
+  // sequence that grows beyond it cannot use the keys in its cache (longrope).
+  virtual int64_t position_break() const { return INT64_MAX; }
   // Names of tensors that a tied checkpoint may hold although the model does not read them, each
   // with the tensor that it equals.
   virtual std::vector<std::pair<std::string, std::string>> tied_tensors() const = 0;

@@ -87,14 +87,14 @@ RopeTable make_rope(const RopeConfig& config, int64_t dim, int64_t length, at::S
 
 at::Tensor apply_rope(const at::Tensor& x_BHTD, const RopeTable& table, RopeLayout layout) {
   const int64_t length = x_BHTD.size(2);
-  const int64_t dim = table.cos_TD.size(1);
+  const int64_t dim = table.cos_TD.size(-1);
   const int64_t half = dim / 2;
   if (dim < x_BHTD.size(3)) {
     return at::cat({apply_rope(x_BHTD.slice(-1, 0, dim), table, layout), x_BHTD.slice(-1, dim)},
                    -1);
   }
-  const at::Tensor cos_TD = table.cos_TD.slice(0, 0, length);
-  const at::Tensor sin_TD = table.sin_TD.slice(0, 0, length);
+  const at::Tensor cos_TD = table.cos_TD.slice(-2, 0, length);
+  const at::Tensor sin_TD = table.sin_TD.slice(-2, 0, length);
   if (layout == RopeLayout::kHalves) {
     const at::Tensor rotated =
         at::cat({-x_BHTD.slice(-1, half), x_BHTD.slice(-1, 0, half)}, /*dim=*/-1);
@@ -102,8 +102,8 @@ at::Tensor apply_rope(const at::Tensor& x_BHTD, const RopeTable& table, RopeLayo
   }
   const at::Tensor even = x_BHTD.slice(-1, 0, std::nullopt, 2);
   const at::Tensor odd = x_BHTD.slice(-1, 1, std::nullopt, 2);
-  const at::Tensor cos = cos_TD.slice(1, 0, half);
-  const at::Tensor sin = sin_TD.slice(1, 0, half);
+  const at::Tensor cos = cos_TD.slice(-1, 0, half);
+  const at::Tensor sin = sin_TD.slice(-1, 0, half);
   const at::Tensor first = even * cos - odd * sin;
   const at::Tensor second = odd * cos + even * sin;
   if (layout == RopeLayout::kPairsToHalves) return at::cat({first, second}, -1);
@@ -117,11 +117,37 @@ void Rope::prepare(int64_t length, at::ScalarType dtype, at::Device device) {
   beyond_ = make_rope(config_, dim_, length, dtype, device, /*beyond=*/true);
 }
 
-at::Tensor Rope::apply(const at::Tensor& x_BHTD) const {
-  // Positions are 0 .. T-1, so the length decides for the whole batch.
-  const bool beyond = config_.kind == Kind::kLongRope &&
-                      static_cast<double>(x_BHTD.size(2)) > config_.original_max_positions;
-  return apply_rope(x_BHTD, beyond ? beyond_ : within_, layout_);
+at::Tensor Rope::apply(const at::Tensor& x_BHTD, const BatchContext& batch) const {
+  if (batch.positions_BT.defined()) return apply_rope(x_BHTD, of_rows(batch), layout_);
+  const int64_t length =
+      batch.sequence_lengths.empty() ? batch.past + batch.length : batch.sequence_lengths.front();
+  const RopeTable& table = length > position_break() ? beyond_ : within_;
+  return apply_rope(x_BHTD, {table.cos_TD.slice(0, batch.past), table.sin_TD.slice(0, batch.past)},
+                    layout_);
+}
+
+// [B, 1, T, D]: each row's own positions, in the table that its length asks for.
+RopeTable Rope::of_rows(const BatchContext& batch) const {
+  const at::Tensor index = batch.positions_BT.to(within_.cos_TD.device()).flatten();
+  const std::vector<int64_t> shape = {batch.positions_BT.size(0), 1, batch.length, -1};
+  const auto rows_of = [&](const RopeTable& table) {
+    return RopeTable{table.cos_TD.index_select(0, index).view(shape),
+                     table.sin_TD.index_select(0, index).view(shape)};
+  };
+  const RopeTable within = rows_of(within_);
+  if (!beyond_.cos_TD.defined()) return within;
+  const at::Tensor longer_B111 = at::tensor(batch.sequence_lengths, at::kLong)
+                                     .gt(position_break())
+                                     .view({-1, 1, 1, 1})
+                                     .to(index.device());
+  const RopeTable beyond = rows_of(beyond_);
+  return {at::where(longer_B111, beyond.cos_TD, within.cos_TD),
+          at::where(longer_B111, beyond.sin_TD, within.sin_TD)};
+}
+
+int64_t Rope::position_break() const {
+  if (config_.kind != Kind::kLongRope) return INT64_MAX;
+  return static_cast<int64_t>(config_.original_max_positions);
 }
 
 }  // namespace halftone

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/json.h"
+#include "model/model.h"
 
 namespace halftone {
 
@@ -57,7 +58,8 @@ struct RopeTable {
 // `beyond`: for sequences longer than the original length (longrope).
 RopeTable make_rope(const RopeConfig& config, int64_t dim, int64_t length, at::ScalarType dtype,
                     at::Device device, bool beyond = false);
-// x [B, heads, T, dim]; dimensions behind those of the table pass through.
+// x [B, heads, T, dim]; dimensions behind those of the table pass through. The table's first T rows
+// are used; it may be one for each row of the batch, [B, 1, T, D].
 at::Tensor apply_rope(const at::Tensor& x_BHTD, const RopeTable& table,
                       RopeLayout layout = RopeLayout::kHalves);
 
@@ -69,9 +71,13 @@ class Rope {
 
   void prepare(int64_t length, at::ScalarType dtype, at::Device device);
   // x [B, heads, T, dim], T the length of the batch.
-  at::Tensor apply(const at::Tensor& x_BHTD) const;
+  at::Tensor apply(const at::Tensor& x_BHTD, const BatchContext& batch) const;
+  // Sequences longer than this have tables of their own.
+  int64_t position_break() const;
 
  private:
+  RopeTable of_rows(const BatchContext& batch) const;
+
   RopeConfig config_;
   int64_t dim_;
   RopeLayout layout_;

@@ -1,5 +1,7 @@
 #include "model/stage.h"
 
+#include <ATen/ATen.h>
+
 #include "kernels/check.h"
 
 namespace halftone {
@@ -13,6 +15,13 @@ const at::Tensor& StageWeights::at(const std::string& name) const {
 at::Tensor StageWeights::get(const std::string& name) const {
   const auto found = tensors_.find(name);
   return found == tensors_.end() ? at::Tensor() : found->second;
+}
+
+void StageWeights::own(const at::Tensor& bytes) {
+  if (!bytes.defined()) return;
+  for (auto& [name, tensor] : tensors_) {
+    if (tensor.storage().is_alias_of(bytes.storage())) tensor = tensor.clone();
+  }
 }
 
 }  // namespace halftone

@@ -47,6 +47,8 @@ class StageWeights {
   const at::Tensor& at(const std::string& name) const;
   // Undefined where there is none (a bias).
   at::Tensor get(const std::string& name) const;
+  // Copies what is a view of `bytes`, so that it outlives them.
+  void own(const at::Tensor& bytes);
 
  private:
   std::map<std::string, at::Tensor> tensors_;

@@ -164,7 +164,9 @@ TEST(Rope, LongRopeWithinAndBeyondItsLength) {
     const at::Tensor x = numbers({1, 2, length, 16}, 7).to(at::kDouble);
     const RopeTable expected =
         make_rope(rope, 16, length, at::kDouble, at::kCPU, /*beyond=*/length > 512);
-    EXPECT_TRUE(at::equal(tables.apply(x), apply_rope(x, expected))) << length;
+    BatchContext batch;
+    batch.length = length;
+    EXPECT_TRUE(at::equal(tables.apply(x, batch), apply_rope(x, expected))) << length;
   }
 }
 

@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "engine/weight_source.h"
+#include "evaluate/layer_pass.h"
 
 namespace halftone {
 
@@ -12,18 +12,11 @@ struct Perplexity {
   int64_t tokens = 0;
 };
 
-struct PerplexityOptions {
-  DType compute_dtype = DType::kBF16;
-  int64_t stage_limit = INT64_MAX;  // plan_loads
-  bool show_progress = true;
-  HeldWeights* held = nullptr;  // StageLoader
-};
-
 // Every real token behind a row's first is predicted from those before it; logits and the sums are
 // FP32 and FP64. Rows should be padded on the right. The result does not depend on the number of
 // ranks. Collective.
 Perplexity evaluate_perplexity(const Checkpoint& checkpoint, Model& model, WeightSource& source,
-                               const std::vector<Batch>& batches, const PerplexityOptions& options,
+                               const std::vector<Batch>& batches, const LayerPassOptions& options,
                                const Cluster& cluster);
 
 }  // namespace halftone
