@@ -52,12 +52,12 @@ class EveryFamily(ModelTest):
                 check(name)
 
     def test_eight_bits_together(self):
-        """Also on three ranks with layers in parts: the same digests."""
+        """Also with layers in parts, every third family on three ranks: the same digests."""
         def check(name):
             options = ("quantize", "--model", ARCHS / name, *self.options(name, ",".join(TOGETHER)))
             result = self.succeed_json(*options, "--out", self.folder / name)
             parts = self.succeed_json(*options, *TINY_STAGES, "--out", self.folder / f"{name}-3",
-                                      ranks=3)
+                                      ranks=3 if FAMILIES.index(name) % 3 == 0 else None)
             digests = [[output["digest"] for output in run["outputs"]] for run in (result, parts)]
             self.assertEqual(*digests)
             self.assertEqual(len(set(digests[0])), 3)

@@ -12,8 +12,8 @@ from halftone_cli import DATA, CliTest, main, read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = sorted(path.name for path in (DATA / "tokenizers").iterdir())
-TEXTS_PER_KIND = 2000
-LISTS_PER_KIND = 500
+TEXTS_PER_KIND = 1000
+LISTS_PER_KIND = 250
 
 # Reads a folder's texts.json and lists.json; writes what the library makes of them.
 ASK = """
