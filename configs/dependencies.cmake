@@ -9,6 +9,17 @@ find_package(spdlog REQUIRED)
 find_package(OpenSSL REQUIRED COMPONENTS Crypto)
 find_library(PCRE2_LIBRARY pcre2-8 REQUIRED)
 find_path(PCRE2_INCLUDE_DIR pcre2.h REQUIRED)
+# The endpoint of `halftone serve`; in a build without it that command is refused. Its flags are part
+# of its layout, and only pkg-config knows them.
+find_package(PkgConfig QUIET)
+if(PkgConfig_FOUND)
+  pkg_check_modules(HTTPLIB QUIET IMPORTED_TARGET cpp-httplib)
+endif()
+if(TARGET PkgConfig::HTTPLIB)
+  message(STATUS "cpp-httplib: ${HTTPLIB_VERSION}")
+else()
+  message(STATUS "cpp-httplib: not found, halftone serve needs it: libcpp-httplib-dev, pkg-config")
+endif()
 # Some tokenizers need these two; in a build without them such a tokenizer is refused by name.
 find_package(ICU QUIET COMPONENTS uc)
 if(ICU_FOUND)

@@ -40,7 +40,7 @@ install_packages() {
   local wanted=(
     g++ cmake ninja-build openmpi-bin libopenmpi-dev libhdf5-dev libboost-program-options-dev
     nlohmann-json3-dev libyaml-cpp-dev libspdlog-dev libpcre2-dev libicu-dev libsentencepiece-dev
-    libssl-dev python3 python3-venv)
+    libssl-dev libcpp-httplib-dev pkg-config python3 python3-venv)
   if [ -n "$with_tests" ]; then wanted+=(libgtest-dev libgmock-dev); fi
   if [ -n "$with_lint" ]; then wanted+=(clang-format clang-tidy); fi
   if ! command -v dpkg-query >/dev/null; then

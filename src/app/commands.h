@@ -31,6 +31,7 @@ Command tokenize_command();
 Command inspect_command();
 Command formats_command();
 Command models_command();
+Command serve_command();
 Command synthesize_command();
 
 }  // namespace halftone
