@@ -3,6 +3,7 @@
 
 #include "app/budgets.h"
 #include "app/commands.h"
+#include "app/convert.h"
 #include "app/quantize_run.h"
 #include "app/run_setup.h"
 #include "app/trtllm.h"

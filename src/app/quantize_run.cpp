@@ -148,8 +148,10 @@ void check_engines(const Options& options, const Model& model, const std::vector
   for (const Engine engine : engines_of(options.get("engine"))) {
     for (const Target& target : targets) {
       const ServedCheckpoint served{
-          model, target.plan.stages, target.config,
-          [](const std::string& name) { return name == "hf_quant_config.json"; }};
+          model, target.plan.stages, target.config, [&](const std::string& name) {
+            return name == "hf_quant_config.json" ||
+                   (name == "quant_cfg.json" && !target.config.quant_cfg.is_null());
+          }};
       const Findings findings = check_engine(engine, options.get_integer("tp"), served);
       for (const Finding& finding : findings) {
         if (!finding.warning) {

@@ -31,8 +31,4 @@ bool is_resharded(const Options& options, const fs::path& out, const QuantizeRes
 void reshard_outputs(const Options& options, const fs::path& out, const Cluster& cluster,
                      QuantizeResult& result);
 
-// halftone export without a store: from a unified checkpoint that halftone wrote to TensorRT-LLM's
-// layout, or back. Collective.
-void convert_checkpoint(const Options& options, const World& world);
-
 }  // namespace halftone

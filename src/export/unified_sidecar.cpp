@@ -27,16 +27,9 @@ bool is_weight_file(const std::string& name) {
   return name.ends_with(".safetensors") && name.find('/') == std::string::npos && name[0] != '.';
 }
 
-std::string framed_header(const fs::path& path) {
-  const File file = File::open_for_reading(path);
-  const std::string text = read_safetensors_header(file);
-  std::string frame(static_cast<size_t>(kLengthBytes) + text.size(), '\0');
-  file.read_at(0, frame.data(), static_cast<int64_t>(frame.size()));
-  return frame;
-}
-
-void restore_weight_file(const fs::path& folder, const std::string& name, const Json& bytes,
-                         const fs::path& to) {
+// Sparse: the file takes no space before its tensors are there.
+void make_weight_file(const fs::path& folder, const std::string& name, const Json& bytes,
+                      const fs::path& to) {
   const fs::path header_path = folder / (name + kHeader);
   const bool plain = is_weight_file(name) && bytes.is_number_integer();
   const std::string header =
@@ -50,14 +43,10 @@ void restore_weight_file(const fs::path& folder, const std::string& name, const 
   const auto size = bytes.get<int64_t>();
   // Before a file of any size is made.
   parse_safetensors_header(std::string_view(header).substr(kLengthBytes), size, header_path);
-  if (const int64_t free = free_bytes(to); free < size) {
-    throw ResourceError(concat("'", to.string(), "' has ", free, " bytes free, but '", name,
-                               "' needs ", size, ": free some space or choose another --out"));
-  }
   File file = File::create(to / name);
-  file.reserve(size);
   file.write_at(0, header.data(), header_bytes);
   file.close();
+  fs::resize_file(to / name, static_cast<uintmax_t>(size));
 }
 
 }  // namespace
@@ -71,7 +60,8 @@ void keep_unified(const Checkpoint& unified, const fs::path& folder) {
   for (const std::string& name : weights) {
     const fs::path path = unified.directory() / name;
     sizes[name] = File::open_for_reading(path).size();
-    write_text_file(folder / (name + kHeader), framed_header(path));
+    write_text_file(folder / (name + kHeader),
+                    framed_safetensors_header(File::open_for_reading(path)));
   }
   write_text_file(folder / kSizes, sizes.dump(2) + "\n");
   for (const std::string& name : files_in(unified.directory())) {
@@ -81,16 +71,20 @@ void keep_unified(const Checkpoint& unified, const fs::path& folder) {
   sync_directory(folder);
 }
 
-void restore_unified(const fs::path& folder, const fs::path& to) {
-  const Json sizes = read_json_file(folder / kSizes);
-  if (!sizes.is_object() || sizes.empty()) {
-    throw InputError(concat("'", (folder / kSizes).string(), "': expected an object of files"));
-  }
-  for (const auto& [name, bytes] : sizes.items()) restore_weight_file(folder, name, bytes, to);
+void restore_plain_files(const fs::path& folder, const fs::path& to) {
   for (const std::string& name : files_in(folder)) {
     if (name == kSizes || name == kRestFile || name.ends_with(kHeader)) continue;
     copy_file_synced(folder / name, to / name);
   }
+}
+
+void make_skeleton(const fs::path& folder, const fs::path& to) {
+  const Json sizes = read_json_file(folder / kSizes);
+  if (!sizes.is_object() || sizes.empty()) {
+    throw InputError(concat("'", (folder / kSizes).string(), "': expected an object of files"));
+  }
+  for (const auto& [name, bytes] : sizes.items()) make_weight_file(folder, name, bytes, to);
+  restore_plain_files(folder, to);
 }
 
 }  // namespace halftone

@@ -14,9 +14,11 @@ inline constexpr const char* kRestFile = "rest.safetensors";
 // Everything but the rest file, fsynced. The folder exists.
 void keep_unified(const Checkpoint& unified, const fs::path& folder);
 
-// Copies the files back and makes the weight files in their full size with their headers; the
-// tensors in them are still to be filled. A damaged folder is an InputError, too little space a
-// ResourceError.
-void restore_unified(const fs::path& folder, const fs::path& to);
+// Copies the files back that are no weight files.
+void restore_plain_files(const fs::path& folder, const fs::path& to);
+
+// Those, and weight files with their headers and their full size but nothing behind: what a
+// Checkpoint needs to say how it is made up. A damaged folder is an InputError.
+void make_skeleton(const fs::path& folder, const fs::path& to);
 
 }  // namespace halftone

@@ -6,7 +6,7 @@
 
 #include "core/sha256.h"
 #include "export/staged_output.h"
-#include "tests/export/shared_folder.h"
+#include "tests/support/shared_folder.h"
 #include "tests/io/held_bytes.h"
 #include "tests/model/tiny_checkpoint.h"
 
