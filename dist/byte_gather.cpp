@@ -9,7 +9,7 @@ namespace halftone {
 namespace {
 
 // Blocks with gaps are read together with what lies between them, so much at a time.
-constexpr int64_t kSpanBytes = int64_t{8} << 20;
+constexpr int64_t kSpanBytes = int64_t{4} << 20;
 // Blocks of this size are worth a request of their own.
 constexpr int64_t kLargeBlock = int64_t{256} << 10;
 
@@ -101,13 +101,25 @@ int64_t ByteGatherer::pieces_of(size_t file) const {
 }
 
 void ByteGatherer::gather(size_t file, int64_t piece, std::vector<char>& bytes) const {
+  const int64_t begin = piece * kPieceBytes;
+  const int64_t end = std::min(begin + kPieceBytes, plan_.files[file].bytes);
+  bytes.resize(static_cast<size_t>(end - begin));
+  gather(file, begin, end, bytes.data());
+}
+
+void ByteGatherer::gather(size_t file, int64_t begin, int64_t end, char* bytes) const {
+  std::memset(bytes, 0, static_cast<size_t>(end - begin));
   const TargetFile& target = plan_.files[file];
-  const Range range{piece * kPieceBytes, std::min((piece + 1) * kPieceBytes, target.bytes)};
-  bytes.assign(static_cast<size_t>(range.end - range.begin), '\0');
-  for (const size_t m : moves_.at(file)[static_cast<size_t>(piece)]) {
-    move(target.moves[m], range, bytes.data());
+  const std::vector<std::vector<size_t>>& pieces = moves_.at(file);
+  for (int64_t at = begin; at < end;) {
+    const int64_t piece = at / kPieceBytes;
+    const Range range{at, std::min(end, (piece + 1) * kPieceBytes)};
+    for (const size_t m : pieces[static_cast<size_t>(piece)]) {
+      move(target.moves[m], range, bytes + (range.begin - begin));
+    }
+    at = range.end;
   }
-  for (const ByteFill& each : target.fills) fill(each, range.begin, range.end, bytes.data());
+  for (const ByteFill& each : target.fills) fill(each, begin, end, bytes);
 }
 
 void ByteGatherer::read(const ByteMove& move, int64_t begin, char* bytes, int64_t count) const {
@@ -121,8 +133,8 @@ void ByteGatherer::move(const ByteMove& move, const Range& range, char* bytes) c
   const ElementChange& change = change_of(move);
   const ByteRun& run = move.run;
   int64_t first = 0;
-  int64_t past = 1;
-  if (run.count > 1) {
+  int64_t past = run.to < range.end && target_end(move) > range.begin ? 1 : 0;
+  if (run.count > 1 && past > 0) {
     const int64_t before = range.begin - run.to - target_block(move);  // < 0: block 0 reaches in
     first = before < 0 ? 0 : before / run.to_stride + 1;
     past = std::min(run.count, (range.end - run.to + run.to_stride - 1) / run.to_stride);

@@ -20,6 +20,8 @@ class ByteGatherer {
   int64_t pieces_of(size_t file) const;
   // The bytes of a file's piece. Thread-safe.
   void gather(size_t file, int64_t piece, std::vector<char>& bytes) const;
+  // Bytes [begin, end) of a file. Thread-safe.
+  void gather(size_t file, int64_t begin, int64_t end, char* bytes) const;
 
  private:
   struct Source {

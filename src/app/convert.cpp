@@ -55,48 +55,6 @@ Conversion to_rank_files(const Options& options, const fs::path& source, const C
   return conversion;
 }
 
-// The headers of the unified checkpoint's files, for as long as the plan is made. Collective.
-class Skeleton {
- public:
-  Skeleton(const fs::path& sidecar, const fs::path& out, Communicator& ranks)
-      : folder_(out.parent_path() / concat(".", out.filename().string(), ".skeleton")),
-        leads_(ranks.rank() == 0) {
-    if (leads_) {
-      remove();
-      std::error_code error;
-      fs::create_directories(folder_, error);
-      if (error) {
-        throw ResourceError(concat("cannot create '", folder_.string(), "': ", error.message(),
-                                   " (choose another --out)"));
-      }
-      try {
-        make_skeleton(sidecar, folder_);
-      } catch (...) {
-        remove();
-        throw;
-      }
-    }
-    ranks.barrier();
-  }
-  ~Skeleton() {
-    if (leads_) remove();
-  }
-  Skeleton(const Skeleton&) = delete;
-  Skeleton& operator=(const Skeleton&) = delete;
-
-  const fs::path& folder() const { return folder_; }
-
- private:
-  void remove() const {
-    std::error_code error;
-    fs::remove_all(folder_, error);
-    if (error) log_warn("cannot remove '", folder_.string(), "': ", error.message());
-  }
-
-  fs::path folder_;
-  bool leads_;
-};
-
 void require_sidecar(const fs::path& source) {
   if (fs::is_directory(source / kUnifiedFolder)) return;
   throw InputError(concat("'", source.string(), "' has no folder '", kUnifiedFolder,
@@ -104,8 +62,7 @@ void require_sidecar(const fs::path& source) {
                           "export the original checkpoint instead"));
 }
 
-Conversion to_unified(const Options& options, const fs::path& source, const fs::path& out,
-                      const Cluster& cluster) {
+Conversion to_unified(const Options& options, const fs::path& source, const Cluster& cluster) {
   if (wants_trtllm(options)) {
     throw UsageError(concat("'", source.string(), "' has TensorRT-LLM's layout already: make ",
                             "the unified checkpoint with --target hf first"));
@@ -113,7 +70,7 @@ Conversion to_unified(const Options& options, const fs::path& source, const fs::
   require_sidecar(source);
   const Parallelism parallel = parallelism_of(source);
   const fs::path sidecar = source / kUnifiedFolder;
-  const Skeleton skeleton(sidecar, out, cluster.control);
+  const UnifiedSkeleton skeleton(sidecar);
   const ReadUnified read(options, skeleton.folder());
   check_trtllm(read.form(), parallel);
   const ReshardPlan plan = plan_trtllm(read.form(), parallel);
@@ -128,7 +85,6 @@ Conversion to_unified(const Options& options, const fs::path& source, const fs::
     if (cluster.control.rank() == 0) restore_plain_files(sidecar, output.partial());
     cluster.control.barrier();
   };
-  cluster.control.barrier();  // the skeleton goes
   return conversion;
 }
 
@@ -158,7 +114,7 @@ void convert_checkpoint(const Options& options, const World& world) {
   Communicator& ranks = cluster.control;
   make_parent(out, setup.speaks(), ranks);
   check_shared_folder(out.parent_path(), seat_of(world, ranks), ranks, "--out");
-  const Conversion conversion = is_trtllm(source) ? to_unified(options, source, out, cluster)
+  const Conversion conversion = is_trtllm(source) ? to_unified(options, source, cluster)
                                                   : to_rank_files(options, source, cluster);
   ReshardedOutput output(out, world.node_of(), ranks);
   if (output.is_published(conversion.bytes)) {

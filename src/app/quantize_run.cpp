@@ -166,13 +166,15 @@ void check_engines(const Options& options, const Model& model, const std::vector
   }
 }
 
-QuantizeOptions quantize_options_of(const Options& options, const fs::path& out,
-                                    const Cluster& cluster) {
+QuantizeOptions quantize_options_of(const Options& options, const SourceLayout& source,
+                                    const Model& model, const std::vector<Target>& targets,
+                                    const fs::path& out, const Cluster& cluster) {
   QuantizeOptions quantize_options;
   quantize_options.numerics = numerics(options);
   // Nobody else has anything where a layout's source is assembled.
   quantize_options.overwrite = options.get_flag("overwrite") || wants_trtllm(options);
   quantize_options.out = out;
+  quantize_options.space_beside = check_layout(options, source.checkpoint(), model, targets);
   quantize_options.resolved = options.resolved();
   quantize_options.stage_limit = stage_limit(options, cluster);
   return quantize_options;

@@ -30,13 +30,14 @@ void Resharding::add_to(BytePlan& bytes) const {
   add_sharded(plan_, read_.checkpoint(), prefix, concat(kUnifiedFolder, "/", kRestFile), bytes);
 }
 
-void Resharding::make_folders(const fs::path& output) const {
+void Resharding::make_folders(const ReshardedOutput& output) const {
   warn_of_dtype(read_.form());
-  make_trtllm_folders(read_.form(), output / folder_);
+  make_trtllm_folders(read_.form(), output.partial() / folder_);
 }
 
-void Resharding::complete(const fs::path& output) const {
-  complete_trtllm(read_.form(), parallel_, read_.checkpoint(), output / folder_);
+void Resharding::complete(const ReshardedOutput& output) const {
+  complete_trtllm(read_.form(), parallel_, read_.checkpoint(), output.records_below(folder_),
+                  output.partial() / folder_);
 }
 
 void write_all(const std::vector<std::unique_ptr<Resharding>>& all, const BytePlan& bytes,
@@ -44,10 +45,10 @@ void write_all(const std::vector<std::unique_ptr<Resharding>>& all, const BytePl
   cluster.world.activity().begin_stage("export");
   cluster.world.activity().begin_step("reshard");
   output.write(bytes, [&] {
-    for (const auto& one : all) one->make_folders(output.partial());
+    for (const auto& one : all) one->make_folders(output);
   });
   if (cluster.control.rank() == 0) {
-    for (const auto& one : all) one->complete(output.partial());
+    for (const auto& one : all) one->complete(output);
   }
   cluster.control.barrier();
 }

@@ -23,8 +23,8 @@ class Resharding {
   void add_to(BytePlan& bytes) const;
   // The folders for the files of add_to(), and everything else, in the output that is not published
   // yet. By one rank.
-  void make_folders(const fs::path& output) const;
-  void complete(const fs::path& output) const;
+  void make_folders(const ReshardedOutput& output) const;
+  void complete(const ReshardedOutput& output) const;
 
  private:
   std::string folder_;

@@ -95,9 +95,10 @@ void adapt_recipes(const Options& options, std::vector<Recipe>& recipes) {
   for (Recipe& recipe : recipes) recipe.fused_scales = fused;
 }
 
-void check_layout(const Options& options, const Checkpoint& source, const Model& model,
-                  const std::vector<Target>& targets) {
-  if (!wants_trtllm(options)) return;
+int64_t check_layout(const Options& options, const Checkpoint& source, const Model& model,
+                     const std::vector<Target>& targets) {
+  if (!wants_trtllm(options)) return 0;
+  int64_t bytes = 0;
   const Parallelism parallel = parallelism(options);
   for (const Target& target : targets) {
     UnifiedForm form{family_of(options, source), model, target.plan.stages, source.config(),
@@ -108,8 +109,11 @@ void check_layout(const Options& options, const Checkpoint& source, const Model&
       }
     }
     check_trtllm(form, parallel);
-    plan_trtllm(form, parallel);  // refuses tensors that have no place
+    const ReshardPlan plan = plan_trtllm(form, parallel);  // refuses tensors that have no place
+    for (const ReshardPlan::OutputFile& file : plan.files) bytes += file.layout.file_bytes;
+    for (const TensorSpec& spec : plan.rest) bytes += spec.bytes();
   }
+  return bytes;
 }
 
 fs::path assembly_folder(const Options& options, const fs::path& out) {

@@ -1,5 +1,7 @@
 #include "export/resharded_output.h"
 
+#include <map>
+
 #include "core/error.h"
 #include "core/log.h"
 #include "core/sha256.h"
@@ -64,19 +66,23 @@ void ReshardedOutput::write(const BytePlan& plan, const std::function<void()>& m
   }
 }
 
-std::map<std::string, std::string> ReshardedOutput::sums_below(const std::string& folder) const {
+std::vector<FileRecord> ReshardedOutput::records_below(const std::string& folder) const {
   const std::string prefix = folder.empty() ? "" : folder + "/";
-  std::map<std::string, std::string> sums;
+  std::vector<FileRecord> records;
   for (const FileRecord& record : records_) {
     if (!record.name.starts_with(prefix)) continue;
-    sums[record.name.substr(prefix.size())] = record.sha256;
+    records.push_back({record.name.substr(prefix.size()), record.bytes, record.sha256});
   }
-  return sums;
+  return records;
 }
 
 std::string ReshardedOutput::digest(const std::string& folder) const {
-  const std::string digest =
-      leads() ? digest_of_directory(partial() / folder, sums_below(folder)) : "";
+  std::string digest;
+  if (leads()) {
+    std::map<std::string, std::string> sums;
+    for (const FileRecord& record : records_below(folder)) sums[record.name] = record.sha256;
+    digest = digest_of_directory(partial() / folder, sums);
+  }
   return broadcast_text(ranks_, digest, 0);
 }
 

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <functional>
-#include <map>
 #include <string>
 #include <vector>
 
@@ -26,6 +25,8 @@ class ReshardedOutput {
 
   // Writes the plan's files. Rank 0 makes their folders in partial() before, by `make_folders`.
   void write(const BytePlan& plan, const std::function<void()>& make_folders);
+  // Of the plan's files in a folder below partial(), with their names in it.
+  std::vector<FileRecord> records_below(const std::string& folder) const;
   // The digest of a folder below partial() that holds all its files ("": of all). Rank 0's word.
   std::string digest(const std::string& folder) const;
   // Every file is there. A folder of the same name is replaced only with `overwrite`. Returns the
@@ -37,7 +38,6 @@ class ReshardedOutput {
  private:
   bool leads() const { return ranks_.rank() == 0; }
   Json identity(const BytePlan& plan) const;
-  std::map<std::string, std::string> sums_below(const std::string& folder) const;
 
   fs::path out_;
   std::vector<int> node_of_;

@@ -54,8 +54,9 @@ void make_trtllm_folders(const UnifiedForm& form, const fs::path& folder) {
 }
 
 void complete_trtllm(const UnifiedForm& form, const Parallelism& parallel,
-                     const Checkpoint& unified, const fs::path& folder) {
-  keep_unified(unified, folder / kUnifiedFolder);
+                     const Checkpoint& unified, const std::vector<FileRecord>& files,
+                     const fs::path& folder) {
+  keep_unified(unified, files, folder / kUnifiedFolder);
   for (const TrtPart& part : trtllm_parts(form.model)) {
     write_configs(form, part, parallel, folder / part.folder);
   }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "dist/file_manifest.h"
 #include "export/trtllm_form.h"
 #include "io/checkpoint.h"
 
@@ -15,7 +16,8 @@ void warn_of_dtype(const UnifiedForm& form);
 // reshard(), then everything else, config.json last. By one rank.
 void make_trtllm_folders(const UnifiedForm& form, const fs::path& folder);
 void complete_trtllm(const UnifiedForm& form, const Parallelism& parallel,
-                     const Checkpoint& unified, const fs::path& folder);
+                     const Checkpoint& unified, const std::vector<FileRecord>& files,
+                     const fs::path& folder);
 
 // Whether a folder holds rank files instead of a Hugging Face checkpoint.
 bool is_trtllm(const fs::path& folder);

@@ -1,5 +1,8 @@
 #include "export/unified_sidecar.h"
 
+#include <stdlib.h>
+
+#include <cerrno>
 #include <set>
 
 #include "core/error.h"
@@ -11,6 +14,7 @@ namespace halftone {
 namespace {
 
 constexpr const char* kSizes = "weight_files.json";  // name -> bytes
+constexpr const char* kSums = "rank_files.json";     // name -> bytes and SHA-256
 constexpr const char* kHeader = ".header";           // behind a weight file's name
 
 std::set<std::string> files_in(const fs::path& folder) {
@@ -51,7 +55,8 @@ void make_weight_file(const fs::path& folder, const std::string& name, const Jso
 
 }  // namespace
 
-void keep_unified(const Checkpoint& unified, const fs::path& folder) {
+void keep_unified(const Checkpoint& unified, const std::vector<FileRecord>& files,
+                  const fs::path& folder) {
   std::set<std::string> weights;
   for (const std::string& name : unified.names()) {
     weights.insert(unified.file_of(name).filename().string());
@@ -68,23 +73,58 @@ void keep_unified(const Checkpoint& unified, const fs::path& folder) {
     if (weights.count(name) > 0 || name == "summary.json") continue;
     copy_file_synced(unified.directory() / name, folder / name);
   }
+  Json sums = Json::object();
+  for (const FileRecord& file : files) {
+    sums[file.name] = {{"bytes", file.bytes}, {"sha256", file.sha256}};
+  }
+  write_text_file(folder / kSums, sums.dump(2) + "\n");
   sync_directory(folder);
+}
+
+std::map<std::string, std::string> kept_sums(const fs::path& folder) {
+  std::map<std::string, std::string> sums;
+  const fs::path path = folder / kSums;
+  if (!fs::exists(path)) return sums;
+  const Json json = read_json_file(path);
+  if (!json.is_object()) throw InputError("'" + path.string() + "': expected an object of files");
+  for (const auto& [name, file] : json.items()) {
+    sums[name] = json_member<std::string>(file, "sha256", path.string());
+  }
+  return sums;
 }
 
 void restore_plain_files(const fs::path& folder, const fs::path& to) {
   for (const std::string& name : files_in(folder)) {
-    if (name == kSizes || name == kRestFile || name.ends_with(kHeader)) continue;
+    if (name == kSizes || name == kSums || name == kRestFile || name.ends_with(kHeader)) continue;
     copy_file_synced(folder / name, to / name);
   }
 }
 
-void make_skeleton(const fs::path& folder, const fs::path& to) {
-  const Json sizes = read_json_file(folder / kSizes);
-  if (!sizes.is_object() || sizes.empty()) {
-    throw InputError(concat("'", (folder / kSizes).string(), "': expected an object of files"));
+UnifiedSkeleton::UnifiedSkeleton(const fs::path& sidecar) {
+  std::string name = (fs::temp_directory_path() / "halftone-skeleton-XXXXXX").string();
+  if (::mkdtemp(name.data()) == nullptr) {
+    throw ResourceError(concat("cannot create '", name, "': ", errno_text(errno),
+                               " (set TMPDIR to a folder that can be written)"));
   }
-  for (const auto& [name, bytes] : sizes.items()) make_weight_file(folder, name, bytes, to);
-  restore_plain_files(folder, to);
+  folder_ = name;
+  try {
+    const Json sizes = read_json_file(sidecar / kSizes);
+    if (!sizes.is_object() || sizes.empty()) {
+      throw InputError(concat("'", (sidecar / kSizes).string(), "': expected an object of files"));
+    }
+    for (const auto& [file, bytes] : sizes.items()) {
+      make_weight_file(sidecar, file, bytes, folder_);
+    }
+    restore_plain_files(sidecar, folder_);
+  } catch (...) {
+    remove_folder(folder_);
+    throw;
+  }
+}
+
+UnifiedSkeleton::~UnifiedSkeleton() {
+  std::error_code ignored;
+  fs::remove_all(folder_, ignored);
 }
 
 }  // namespace halftone

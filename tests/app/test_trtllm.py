@@ -299,6 +299,30 @@ class Configs(TrtllmTest):
             {"attention": {"impl": "attention", "num_key_value_heads": 1},
              "ffn": {"impl": "no_op", "intermediate_size": None}}])
 
+    def test_encoders_and_decoders(self):
+        def parts(name, tp, pp):
+            out = self.quantize(name, "--format", "fp8", "--target", "trtllm", "--tp", tp, "--pp", pp,
+                                "--calib", ARCHS / name / "golden.safetensors", model=ARCHS / name)
+            return [read_json(out / part / "config.json") for part in ("encoder", "decoder")]
+        _, decoder = parts("t5-v1.0", 2, 2)
+        self.check(decoder, architecture="DecoderModel", dtype="bfloat16", head_size=12,
+                   position_embedding_type="relative", layernorm_type=1, mlp_type=0,
+                   hidden_act="relu", relative_attention=True, num_buckets=16,
+                   q_scaling=1 / 12 ** 0.5, rescale_before_lm_head=True, model_type="t5",
+                   encoder_num_heads=4, decoder_start_token_id=0,
+                   mapping={"world_size": 4, "tp_size": 2, "pp_size": 2})
+        encoder, decoder = parts("whisper", 2, 1)
+        self.check(encoder, architecture="WhisperEncoder", n_mels=20, max_position_embeddings=32,
+                   position_embedding_type="learned_absolute", intermediate_size=64,
+                   has_attention_qkvo_bias=True, layernorm_type=0, q_scaling=1.0)
+        self.assertNotIn("rescale_before_lm_head", encoder)
+        self.check(decoder, architecture="DecoderModel", intermediate_size=72,
+                   max_position_embeddings=40)
+        self.assertEqual(decoder["quantization"]["exclude_modules"], ["lm_head"])
+        self.refuse(USAGE, ["3 layers of the encoder", "--pp 1 works"], "quantize", "--model",
+                    ARCHS / "t5-v1.1", "--format", "fp8", "--out", self.folder / "no", "--target",
+                    "trtllm", "--pp", 2)
+
     def test_a_tied_head_is_written_for_several_stages(self):
         out = self.quantize("gemma", "--format", "fp8", "--target", "trtllm", "--pp", 3, "--calib",
                             self.ids(), model=ARCHS / "gemma3-1b")

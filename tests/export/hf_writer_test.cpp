@@ -6,9 +6,9 @@
 
 #include "core/sha256.h"
 #include "export/staged_output.h"
-#include "tests/support/shared_folder.h"
 #include "tests/io/held_bytes.h"
 #include "tests/model/tiny_checkpoint.h"
+#include "tests/support/shared_folder.h"
 
 namespace halftone::test {
 namespace {
