@@ -1,5 +1,6 @@
 #include "app/trtllm.h"
 
+#include "app/quantize_run.h"
 #include "app/resharding.h"
 #include "core/error.h"
 #include "core/log.h"

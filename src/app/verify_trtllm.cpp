@@ -79,12 +79,13 @@ Findings compare_unified(const Checkpoint& headers, const BytePlan& plan, const 
 // The unified checkpoint itself, in a folder that goes with the object. Collective.
 class RestoredUnified {
  public:
-  RestoredUnified(const BytePlan& plan, const fs::path& sidecar, const RunSetup& setup)
+  RestoredUnified(const BytePlan& plan, const fs::path& sidecar, const fs::path& workspace,
+                  const RunSetup& setup)
       : ranks_(setup.cluster().control) {
     const World& world = setup.cluster().world;
-    folder_ = broadcast_text(ranks_, setup.speaks() ? make_folder().string() : "", 0);
+    folder_ = broadcast_text(ranks_, setup.speaks() ? make_folder(workspace).string() : "", 0);
     try {
-      check_shared_folder(folder_, seat_of(world, ranks_), ranks_, "TMPDIR");
+      check_shared_folder(folder_, seat_of(world, ranks_), ranks_, "--workspace");
       FileManifest manifest(folder_ / "manifest");
       manifest.begin({}, /*resumes=*/false, ranks_);
       if (setup.speaks()) fs::create_directory(folder_ / "unified");
@@ -104,11 +105,11 @@ class RestoredUnified {
   fs::path unified() const { return folder_ / "unified"; }
 
  private:
-  static fs::path make_folder() {
-    std::string name = (fs::temp_directory_path() / "halftone-verify-XXXXXX").string();
+  static fs::path make_folder(const fs::path& workspace) {
+    std::string name = (workspace / "halftone-verify-XXXXXX").string();
     if (::mkdtemp(name.data()) != nullptr) return name;
-    throw ResourceError(concat("cannot create '", name, "': ", errno_text(errno),
-                               " (set TMPDIR to a folder with room for the unified checkpoint)"));
+    throw ResourceError(
+        concat("cannot create '", name, "': ", errno_text(errno), " (choose another --workspace)"));
   }
   void remove() const {
     std::error_code ignored;
@@ -200,7 +201,9 @@ VerifyResult verify_trtllm(const Options& options, const fs::path& folder, const
     }
   }
   if (!deeper) return result;
-  const RestoredUnified restored(back, sidecar, setup);
+  const fs::path workspace =
+      options.given("workspace") ? fs::path(options.get("workspace")) : fs::temp_directory_path();
+  const RestoredUnified restored(back, sidecar, workspace, setup);
   const Checkpoint unified(restored.unified());
   contents(unified, result);
   cluster.control.barrier();

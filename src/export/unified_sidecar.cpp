@@ -103,8 +103,7 @@ void restore_plain_files(const fs::path& folder, const fs::path& to) {
 UnifiedSkeleton::UnifiedSkeleton(const fs::path& sidecar) {
   std::string name = (fs::temp_directory_path() / "halftone-skeleton-XXXXXX").string();
   if (::mkdtemp(name.data()) == nullptr) {
-    throw ResourceError(concat("cannot create '", name, "': ", errno_text(errno),
-                               " (set TMPDIR to a folder that can be written)"));
+    throw ResourceError(concat("cannot create '", name, "': ", errno_text(errno)));
   }
   folder_ = name;
   try {

@@ -1,10 +1,13 @@
 """TensorRT-LLM checkpoints: the reference's listings, config.json, ranks of a run, bad input."""
 import resource
 import shutil
+import signal
 import struct
+import subprocess
 
 from checkpoints import Checkpoint, read_safetensors, write_safetensors
-from halftone_cli import DATA, INPUT, NANO_LLAMA, USAGE, file_sums, main, read_json, summary_of
+from halftone_cli import (DATA, INPUT, NANO_LLAMA, USAGE, command_line, file_sums, main, read_json,
+                          summary_of)
 from models import ARCHS
 from trtllm_case import TrtllmTest, rank_files
 
@@ -195,6 +198,41 @@ class NanoLlama(TrtllmTest):
                           if name.startswith("rank") or name == "config.json"},
                          {name: value for name, value in file_sums(alone).items()
                           if name.startswith("rank") or name == "config.json"})
+
+    def kill_between_files(self, unified, sizes):
+        """By a limit that the files of the first pipeline stage keep to, and those of the last do
+        not."""
+        limit = (min(sizes) + max(sizes)) // 2
+        self.assertLess(limit, max(sizes))
+        result = subprocess.run(
+            command_line(*self.export_line(unified, 2, 2, self.folder / "out")),
+            capture_output=True, check=False, timeout=60,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+        self.assertEqual(result.returncode, -signal.SIGXFSZ, result.stderr)
+        return {path.name: path.stat().st_ino
+                for path in (self.folder / ".out.partial").glob("rank*.safetensors")}
+
+    def test_a_killed_export_goes_on(self):
+        unified = self.unified("unified", "--format", "fp8")
+        good = self.export(unified, 2, 2, "good")
+        sizes = [path.stat().st_size for path in good.glob("rank*.safetensors")]
+        kept = self.kill_between_files(unified, sizes)
+        self.assertEqual(set(kept), {"rank0.safetensors", "rank1.safetensors"})
+        # A complete file that was damaged since then is no longer complete.
+        damaged = self.folder / ".out.partial" / "rank1.safetensors"
+        damaged.write_bytes(damaged.read_bytes()[:-1] + b"\x55")
+        result = self.succeed(*self.export_line(unified, 2, 2, self.folder / "out"), ranks=2)
+        self.assertEqual(result.stderr.count("is complete already"), 1)
+        self.assertEqual((self.folder / "out" / "rank0.safetensors").stat().st_ino,
+                         kept["rank0.safetensors"])
+        self.assert_same_checkpoint(self.folder / "out", good)
+        shutil.rmtree(self.folder / "out")
+        # What is left of another layout is of no use.
+        self.kill_between_files(unified, sizes)
+        result = self.succeed(*self.export_line(unified, 4, 1, self.folder / "out"))
+        self.assertNotIn("is complete already", result.stderr)
+        self.assert_same_checkpoint(self.folder / "out", self.export(unified, 4, 1, "good4"))
+        self.assertEqual([path.name for path in self.folder.iterdir() if path.name[0] == "."], [])
 
     def test_caches(self):
         for cache in ("fp8", "nvfp4"):
