@@ -17,20 +17,16 @@ TensorSpec spec_of(const TensorInfo& info) {
   return {info.name, info.dtype, info.shape};
 }
 
-size_t source_index(const fs::path& path, BytePlan& bytes) {
-  const auto found = std::find(bytes.sources.begin(), bytes.sources.end(), path);
-  if (found == bytes.sources.end()) bytes.sources.push_back(path);
-  return static_cast<size_t>(found - bytes.sources.begin());
-}
-
-// Sources of which many tensors come.
+// The sources of a plan that grows.
 class SourceIndex {
  public:
-  explicit SourceIndex(BytePlan& bytes) : bytes_(bytes) {}
+  explicit SourceIndex(BytePlan& bytes) : bytes_(bytes) {
+    for (size_t s = 0; s < bytes.sources.size(); ++s) index_[bytes.sources[s]] = s;
+  }
 
   size_t of(const fs::path& path) {
-    const auto [found, is_new] = index_.emplace(path, 0);
-    if (is_new) found->second = source_index(path, bytes_);
+    const auto [found, is_new] = index_.emplace(path, bytes_.sources.size());
+    if (is_new) bytes_.sources.push_back(path);
     return found->second;
   }
 
