@@ -195,13 +195,14 @@ class DecoderGatherer : public Gatherer {
              const std::string& target) {
     const RankTensor scale = ranks_.replicated(stage, attention + which + "_cache_scaling_factor");
     const RankTensor both = ranks_.replicated(stage, attention + "kv_cache_scaling_factor");
-    const float amax = elements_of<float>(unified(target)).at(0);
+    // A cache that was only cast has none.
+    const float stored = has(target) ? elements_of<float>(unified(target)).at(0) : 1.0f;
     const float expected =
-        shape_.nvfp4_cache ? static_cast<float>(amax / 6.0) : std::max(amax, 1.0f);
+        shape_.nvfp4_cache ? static_cast<float>(stored / 6.0) : std::max(stored, 1.0f);
     require(scale.shape == std::vector<int64_t>{1} && both.shape == scale.shape, target, "shape");
     require(elements_of<float>(scale).at(0) == expected, target, "another cache scale");
     require(elements_of<float>(both).at(0) >= expected, target, "less than one of its parts");
-    set(target, unified(target));
+    if (has(target)) set(target, unified(target));
   }
 
   void plain(int64_t stage, const std::string& name, const std::string& here,
