@@ -160,8 +160,9 @@ Findings check_trtllm_engine(const UnifiedForm& form, const Parallelism& paralle
                                    " output channels on each of ", parallel.tp, " ranks"),
                             concat(rows)});
       }
+      if (!nvfp4) continue;
       const int64_t blocks = (row ? first.in / parallel.tp : first.in) / format.codec->block();
-      if (nvfp4 && blocks % kBlocksOfNvfp4 != 0) {
+      if (blocks % kBlocksOfNvfp4 != 0) {
         findings.push_back({"engine-tp-divides",
                             first.name,
                             {},

@@ -73,7 +73,8 @@ class Measured:
 def measure(options):
     folder = Path(options.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    small = quantized(options, folder, "20MB", "--hidden", 512, "--vocab", 2048)
+    small = quantized(options, folder, "20MB", "--hidden", 512, "--intermediate", 1536,
+                      "--vocab", 2048)
     base = Measured(options, folder, 0)
     base.measure("start", small, folder / "small", "--target", "trtllm")
     shutil.rmtree(folder / "small")

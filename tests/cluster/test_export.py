@@ -17,7 +17,8 @@ class Exports(ClusterTest):
     @classmethod
     def prepare(cls):
         source = cls.folder / "source"
-        cls.run_here("synthesize", "--out", source, "--layers", 8, "--hidden", 512, "--vocab", 2048)
+        cls.run_here("synthesize", "--out", source, "--layers", 8, "--hidden", 512,
+                     "--intermediate", 1536, "--vocab", 2048)
         cls.run_here("quantize", "--model", source, "--format", "fp8_pc_pt", "--out",
                      cls.folder / "model", "--device", "cpu")
         cls.run_here("export", "--model", cls.folder / "model", "--out", cls.folder / "alone",
