@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "engine/cluster.h"
-#include "tests/export/shared_folder.h"
+#include "tests/support/shared_folder.h"
 #include "tests/model/tiny_checkpoint.h"
 #include "text/batches.h"
 

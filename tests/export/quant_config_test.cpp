@@ -67,7 +67,9 @@ TEST(QuantConfig, Nvfp4) {
 }
 
 TEST(QuantConfig, ABlockThatNobodyAssumesIsSaid) {
-  const QuantConfig config = config_of("nvfp4_mlp_weight_only", "none");
+  const Json source = read_json_file(data_folder() / "models" / "nano-llama" / "config.json");
+  const QuantConfig config =
+      config_of(*tiny_model(source), source, load_preset("nvfp4_mlp_weight_only", "ptq"));
   EXPECT_EQ(config.quantization_config["quant_algo"], "W4A16_NVFP4");
   EXPECT_EQ(config.quantization_config["group_size"], 32);
   EXPECT_EQ(config.hf_quant_config["quantization"]["group_size"], 32);
