@@ -43,6 +43,7 @@ def quantized(options, folder, size, *shape):
                     "--fused-scales", "--out", unified, "--device", "cpu", "--residency", "stream"],
                    check=True, stdout=sys.stderr)
     shutil.rmtree(source)
+    shutil.rmtree(f"{unified}.workspace", ignore_errors=True)
     return unified
 
 
