@@ -267,7 +267,7 @@ std::vector<FileRecord> reshard(const BytePlan& plan, const fs::path& folder,
   check_space(folder, needed, ranks);
   RankWriter(plan, folder, manifest, left).run(records);
   ranks.barrier();
-  const std::vector<FileRecord> all = gather_records(plan, writers, records, ranks);
+  std::vector<FileRecord> all = gather_records(plan, writers, records, ranks);
   check_elsewhere(all, writers, node_of, folder, manifest, ranks);
   return all;
 }

@@ -349,7 +349,7 @@ class QuantizeJob {
     result_.rows_per_call = -max_over_ranks(-times.rows_per_call, ranks);
     for (size_t t = 0; t < targets_.size(); ++t) {
       result_.outputs.push_back(describe(targets_[t], source_, records_[t]));
-      result_.outputs[t].digest = writers_[t].digest(ranks);
+      result_.outputs[t].digest = writers_[t].digest(cluster_.world.node_of(), ranks);
     }
     result_.times = stage_times(model_, cluster_);
     result_.phases["finish"] = {seconds_since(start), 0};
