@@ -200,31 +200,33 @@ class NanoLlama(TrtllmTest):
                           if name.startswith("rank") or name == "config.json"})
 
     def kill_between_files(self, unified, sizes):
-        """By a limit that the files of the first pipeline stage keep to, and those of the last do
-        not."""
-        limit = (min(sizes) + max(sizes)) // 2
-        self.assertLess(limit, max(sizes))
+        """By a limit that the files of the last pipeline stage do not keep to; at most four threads
+        are at work then. Names and inodes of what is recorded as complete."""
+        limit = (sizes[0] + sizes[-1]) // 2
+        self.assertLess(limit, sizes[-1])
         result = subprocess.run(
-            command_line(*self.export_line(unified, 2, 2, self.folder / "out")),
+            command_line(*self.export_line(unified, 2, 4, self.folder / "out")),
             capture_output=True, check=False, timeout=60,
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
         self.assertEqual(result.returncode, -signal.SIGXFSZ, result.stderr)
-        return {path.name: path.stat().st_ino
-                for path in (self.folder / ".out.partial").glob("rank*.safetensors")}
+        names = [read_json(path)["name"]
+                 for path in (self.folder / ".out.manifest").glob("*.complete")]
+        self.assertIn(len(names), range(3, 7))
+        return {name: (self.folder / ".out.partial" / name).stat().st_ino
+                for name in sorted(names)}
 
     def test_a_killed_export_goes_on(self):
         unified = self.unified("unified", "--format", "fp8")
-        good = self.export(unified, 2, 2, "good")
-        sizes = [path.stat().st_size for path in good.glob("rank*.safetensors")]
+        good = self.export(unified, 2, 4, "good")
+        sizes = [(good / f"rank{rank}.safetensors").stat().st_size for rank in range(8)]
         kept = self.kill_between_files(unified, sizes)
-        self.assertEqual(set(kept), {"rank0.safetensors", "rank1.safetensors"})
         # A complete file that was damaged since then is no longer complete.
-        damaged = self.folder / ".out.partial" / "rank1.safetensors"
+        damaged = self.folder / ".out.partial" / kept.popitem()[0]
         damaged.write_bytes(damaged.read_bytes()[:-1] + b"\x55")
-        result = self.succeed(*self.export_line(unified, 2, 2, self.folder / "out"), ranks=2)
-        self.assertEqual(result.stderr.count("is complete already"), 1)
-        self.assertEqual((self.folder / "out" / "rank0.safetensors").stat().st_ino,
-                         kept["rank0.safetensors"])
+        result = self.succeed(*self.export_line(unified, 2, 4, self.folder / "out"), ranks=2)
+        self.assertEqual(result.stderr.count("is complete already"), len(kept))
+        for name, inode in kept.items():
+            self.assertEqual((self.folder / "out" / name).stat().st_ino, inode)
         self.assert_same_checkpoint(self.folder / "out", good)
         shutil.rmtree(self.folder / "out")
         # What is left of another layout is of no use.
