@@ -13,6 +13,7 @@
 #include "core/stop_signal.h"
 #include "dist/preflight.h"
 #include "engine/weight_source.h"
+#include "export/check_trtllm.h"
 #include "export/reshard.h"
 #include "export/trtllm_export.h"
 #include "export/trtllm_layout.h"
@@ -74,7 +75,10 @@ Conversion to_unified(const Options& options, const fs::path& source, const Clus
   const ReadUnified read(options, skeleton.folder());
   check_trtllm(read.form(), parallel);
   const ReshardPlan plan = plan_trtllm(read.form(), parallel);
-  check_sharded(plan, source, sidecar / kRestFile);
+  const Findings faults = check_rank_headers(plan, source, sidecar / kRestFile);
+  if (!faults.empty()) {
+    throw InputError(concat("'", source.string(), "': ", text_of(faults.front())));
+  }
   Conversion conversion;
   conversion.bytes = plan_unified(plan, source, sidecar / kRestFile, read.checkpoint());
   conversion.tensor_bytes = read.checkpoint().total_bytes();

@@ -13,10 +13,6 @@
 namespace halftone {
 namespace {
 
-TensorSpec spec_of(const TensorInfo& info) {
-  return {info.name, info.dtype, info.shape};
-}
-
 // The sources of a plan that grows.
 class SourceIndex {
  public:
@@ -86,33 +82,6 @@ ByteFill maximum_of(const Maximum& maximum, const Checkpoint& unified, const Ten
   return {to.offset, bytes_of(std::max(scaled, maximum.least)), 1};
 }
 
-void check_tensor(const TensorSpec& planned, const std::map<std::string, TensorInfo>& found,
-                  const fs::path& path) {
-  const auto info = found.find(planned.name);
-  if (info != found.end() && info->second.dtype == planned.dtype &&
-      info->second.shape == planned.shape) {
-    return;
-  }
-  throw InputError(concat("'", path.string(), "': expected the tensor '", planned.name, "' as ",
-                          name_of(planned.dtype), " ", shape_text(planned.shape), ", found ",
-                          info == found.end() ? "none"
-                                              : concat(name_of(info->second.dtype), " ",
-                                                       shape_text(info->second.shape))));
-}
-
-void check_file(const fs::path& path, const std::vector<TensorSpec>& planned) {
-  const SafetensorsFile file(path);
-  for (const TensorSpec& spec : planned) check_tensor(spec, file.tensors(), path);
-  if (file.tensors().size() == planned.size()) return;
-  for (const auto& [name, info] : file.tensors()) {
-    const bool known = std::any_of(planned.begin(), planned.end(),
-                                   [&](const TensorSpec& spec) { return spec.name == name; });
-    if (!known) {
-      throw InputError(concat("'", path.string(), "': the tensor '", name, "' was not expected"));
-    }
-  }
-}
-
 }  // namespace
 
 void check_equal_scales(const ReshardPlan& plan, const Checkpoint& unified, Communicator& ranks) {
@@ -168,15 +137,6 @@ void add_sharded(const ReshardPlan& plan, const Checkpoint& unified, const std::
     file.moves.push_back(whole(sources.of(unified.file_of(name)), unified.info(name), to));
   }
   bytes.files.push_back(std::move(file));
-}
-
-void check_sharded(const ReshardPlan& plan, const fs::path& folder, const fs::path& rest) {
-  for (const ReshardPlan::OutputFile& file : plan.files) {
-    std::vector<TensorSpec> planned;
-    for (const auto& [name, info] : file.layout.tensors) planned.push_back(spec_of(info));
-    check_file(folder / file.name, planned);
-  }
-  if (!plan.rest.empty()) check_file(rest, plan.rest);
 }
 
 BytePlan plan_unified(const ReshardPlan& plan, const fs::path& folder, const fs::path& rest,

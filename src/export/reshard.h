@@ -18,11 +18,8 @@ void check_equal_scales(const ReshardPlan& plan, const Checkpoint& unified, Comm
 void add_sharded(const ReshardPlan& plan, const Checkpoint& unified, const std::string& prefix,
                  const std::string& rest, BytePlan& bytes);
 
-// InputError unless the files in `folder` are the plan's, and `rest` holds what they do not. Local.
-void check_sharded(const ReshardPlan& plan, const fs::path& folder, const fs::path& rest);
-
 // The way back: the weight files of the unified checkpoint of which `unified` has the headers, made
-// of what check_sharded() has passed.
+// of what check_rank_headers() has nothing against.
 BytePlan plan_unified(const ReshardPlan& plan, const fs::path& folder, const fs::path& rest,
                       const Checkpoint& unified);
 
