@@ -3,6 +3,7 @@
 
 #include "app/budgets.h"
 #include "app/commands.h"
+#include "app/convert.h"
 #include "app/quantize_run.h"
 #include "app/run_setup.h"
 #include "app/trtllm.h"
@@ -95,7 +96,8 @@ void run(const Options& options, const World* world) {
   make_parent(out, setup.speaks(), cluster.control);
   check_shared_folder(out.parent_path(), seat_of(*world, cluster.control), cluster.control,
                       "--out");
-  QuantizeOptions quantize_options = quantize_options_of(options, assembly, cluster);
+  QuantizeOptions quantize_options =
+      quantize_options_of(options, source, *model, targets, assembly, cluster);
   quantize_options.compute_dtype = stored_dtype(store, path);
   quantize_options.from_store = &store;
   quantize_options.expert_floor = stored_floor(store, path);

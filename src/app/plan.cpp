@@ -10,6 +10,7 @@
 #include "app/plan_rates.h"
 #include "app/quantize_run.h"
 #include "app/run_setup.h"
+#include "app/trtllm.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "core/memory.h"
@@ -146,6 +147,7 @@ struct RunPlan {
   Rates rates;
   std::vector<PlannedPhase> phases;
   int64_t output_bytes = 0;
+  int64_t layout_bytes = 0;  // of the files that the output is dealt to, beside it
   int64_t workspace_bytes = 0;
   std::string residency_reason;
   std::string problem;  // empty: it works
@@ -165,6 +167,13 @@ int64_t output_bytes(const std::vector<Target>& targets) {
   return bytes;
 }
 
+PlannedPhase reshard_phase(const RunPlan& plan) {
+  const int hosts = plan.place.hosts();
+  const double seconds = static_cast<double>(plan.output_bytes) / (plan.rates.read * hosts) +
+                         static_cast<double>(plan.layout_bytes) / (plan.rates.write * hosts);
+  return {"reshard", seconds, plan.output_bytes + plan.layout_bytes, 0};
+}
+
 void choose_residency(const Options& options, const SourceLayout& source,
                       const std::vector<Target>& targets, RunPlan& plan) {
   const std::optional<Residency> wanted = wanted_residency(options);
@@ -181,7 +190,7 @@ void check_plan(const Options& options, RunPlan& plan) {
     const fs::path out = without_trailing_slash(options.get("out"));
     const fs::path workspace = options.given("workspace") ? fs::absolute(options.get("workspace"))
                                                           : fs::path(out.string() + ".workspace");
-    Disk of_out{existing_parent(out), plan.output_bytes, 0};
+    Disk of_out{existing_parent(out), plan.output_bytes + plan.layout_bytes, 0};
     const Disk of_workspace{existing_parent(workspace), plan.workspace_bytes,
                             free_bytes(existing_parent(workspace))};
     of_out.free = free_bytes(of_out.folder);
@@ -205,33 +214,35 @@ Json plan_json(const RunPlan& plan) {
   const MemoryInputs& inputs = plan.inputs;
   const MemoryBudget& budget = plan.place.budget;
   const auto limited = [](int64_t bytes) { return bytes == INT64_MAX ? Json() : Json(bytes); };
-  return {
-      {"fits", plan.problem.empty()},
-      {"problem", plan.problem.empty() ? Json() : Json(plan.problem)},
-      {"ranks", plan.place.ranks},
-      {"ranks_per_host", plan.place.ranks_per_host},
-      {"hosts", plan.place.hosts()},
-      {"threads", plan.place.threads},
-      {"device", plan.place.gpu ? "cuda" : "cpu"},
-      {"residency", name_of(inputs.residency)},
-      {"residency_reason", plan.residency_reason},
-      {"batch_size", inputs.batches.rows},
-      {"batches", inputs.batches.batches},
-      {"stage_limit", inputs.stage_limit},
-      {"memory", to_json(plan.memory)},
-      {"budget",
-       {{"host_bytes", limited(budget.host_bytes)},
-        {"device_bytes", limited(budget.device_bytes)}}},
-      {"disk", {{"output_bytes", plan.output_bytes}, {"workspace_bytes", plan.workspace_bytes}}},
-      {"network_bytes", network},
-      {"phases", phases},
-      {"seconds", plan.seconds()},
-      {"rates",
-       {{"read", plan.rates.read},
-        {"write", plan.rates.write},
-        {"network", plan.rates.network},
-        {"memory", plan.rates.memory},
-        {"flops", plan.rates.flops}}}};
+  return {{"fits", plan.problem.empty()},
+          {"problem", plan.problem.empty() ? Json() : Json(plan.problem)},
+          {"ranks", plan.place.ranks},
+          {"ranks_per_host", plan.place.ranks_per_host},
+          {"hosts", plan.place.hosts()},
+          {"threads", plan.place.threads},
+          {"device", plan.place.gpu ? "cuda" : "cpu"},
+          {"residency", name_of(inputs.residency)},
+          {"residency_reason", plan.residency_reason},
+          {"batch_size", inputs.batches.rows},
+          {"batches", inputs.batches.batches},
+          {"stage_limit", inputs.stage_limit},
+          {"memory", to_json(plan.memory)},
+          {"budget",
+           {{"host_bytes", limited(budget.host_bytes)},
+            {"device_bytes", limited(budget.device_bytes)}}},
+          {"disk",
+           {{"output_bytes", plan.output_bytes},
+            {"layout_bytes", plan.layout_bytes},
+            {"workspace_bytes", plan.workspace_bytes}}},
+          {"network_bytes", network},
+          {"phases", phases},
+          {"seconds", plan.seconds()},
+          {"rates",
+           {{"read", plan.rates.read},
+            {"write", plan.rates.write},
+            {"network", plan.rates.network},
+            {"memory", plan.rates.memory},
+            {"flops", plan.rates.flops}}}};
 }
 
 void print_row(const char* name, const std::string& first, const std::string& second) {
@@ -279,6 +290,7 @@ void run(const Options& options, const World* world) {
   const std::vector<Target> targets = make_targets(options, source, *model, recipes, out);
   check_engines(options, *model, targets, world->rank() == 0);
   plan.output_bytes = output_bytes(targets);
+  plan.layout_bytes = check_layout(options, checkpoint, *model, targets);
 
   QuantizeOptions quantize;
   quantize.compute_dtype = compute_dtype(options, model_dtype(checkpoint));
@@ -303,6 +315,7 @@ void run(const Options& options, const World* world) {
   plan.rates = rates_of(options, checkpoint, options.given("out") ? folder : fs::current_path(),
                         quantize.compute_dtype, plan.place.gpu, plan.place.threads, *ranks);
   plan.phases = plan_phases(plan.inputs, plan.rates, plan.place.hosts(), plan.output_bytes);
+  if (plan.layout_bytes > 0) plan.phases.push_back(reshard_phase(plan));
   check_plan(options, plan);
   if (world->rank() == 0) {
     if (options.get_flag("json")) {

@@ -173,7 +173,8 @@ void run(const Options& options, const World* world) {
     warn_of_extra(*model, targets.front().hf.accounting.extra);
   }
 
-  QuantizeOptions quantize_options = quantize_options_of(options, assembly, setup.cluster());
+  QuantizeOptions quantize_options =
+      quantize_options_of(options, source, *model, targets, assembly, setup.cluster());
   set_residency(options, source, *model, targets, on_compressed, setup, quantize_options);
 
   std::vector<Batch> batches;

@@ -148,8 +148,10 @@ void check_engines(const Options& options, const Model& model, const std::vector
   for (const Engine engine : engines_of(options.get("engine"))) {
     for (const Target& target : targets) {
       const ServedCheckpoint served{
-          model, target.plan.stages, target.config,
-          [](const std::string& name) { return name == "hf_quant_config.json"; }};
+          model, target.plan.stages, target.config, [&](const std::string& name) {
+            return name == "hf_quant_config.json" ||
+                   (name == "quant_cfg.json" && !target.config.quant_cfg.is_null());
+          }};
       const Findings findings = check_engine(engine, options.get_integer("tp"), served);
       for (const Finding& finding : findings) {
         if (!finding.warning) {
@@ -164,13 +166,15 @@ void check_engines(const Options& options, const Model& model, const std::vector
   }
 }
 
-QuantizeOptions quantize_options_of(const Options& options, const fs::path& out,
-                                    const Cluster& cluster) {
+QuantizeOptions quantize_options_of(const Options& options, const SourceLayout& source,
+                                    const Model& model, const std::vector<Target>& targets,
+                                    const fs::path& out, const Cluster& cluster) {
   QuantizeOptions quantize_options;
   quantize_options.numerics = numerics(options);
   // Nobody else has anything where a layout's source is assembled.
   quantize_options.overwrite = options.get_flag("overwrite") || wants_trtllm(options);
   quantize_options.out = out;
+  quantize_options.space_beside = check_layout(options, source.checkpoint(), model, targets);
   quantize_options.resolved = options.resolved();
   quantize_options.stage_limit = stage_limit(options, cluster);
   return quantize_options;

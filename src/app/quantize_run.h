@@ -41,8 +41,9 @@ std::vector<Target> make_targets(const Options& options, const SourceLayout& sou
 void check_engines(const Options& options, const Model& model, const std::vector<Target>& targets,
                    bool speaks);
 // Everything but the compute dtype and what is said of padding.
-QuantizeOptions quantize_options_of(const Options& options, const fs::path& out,
-                                    const Cluster& cluster);
+QuantizeOptions quantize_options_of(const Options& options, const SourceLayout& source,
+                                    const Model& model, const std::vector<Target>& targets,
+                                    const fs::path& out, const Cluster& cluster);
 // What is held of the weights; refuses what cannot be. Collective.
 void set_residency(const Options& options, const SourceLayout& source, const Model& model,
                    const std::vector<Target>& targets, bool calibrate_on_compressed,

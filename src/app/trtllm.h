@@ -18,9 +18,10 @@ Parallelism parallelism(const Options& options);
 
 // Gives the recipes what the layout needs.
 void adapt_recipes(const Options& options, std::vector<Recipe>& recipes);
-// Refuses what the layout cannot carry, from the plan alone.
-void check_layout(const Options& options, const Checkpoint& source, const Model& model,
-                  const std::vector<Target>& targets);
+// Refuses what the layout cannot carry, from the plan alone. The bytes of the files that
+// quantize()'s output is dealt to, beside which it lies until then: 0 without --target trtllm.
+int64_t check_layout(const Options& options, const Checkpoint& source, const Model& model,
+                     const std::vector<Target>& targets);
 
 // Where quantize() puts its output: `out`, or the folder that it is resharded from.
 fs::path assembly_folder(const Options& options, const fs::path& out);
@@ -30,9 +31,5 @@ bool is_resharded(const Options& options, const fs::path& out, const QuantizeRes
 // and says in `result` what is there now. Collective.
 void reshard_outputs(const Options& options, const fs::path& out, const Cluster& cluster,
                      QuantizeResult& result);
-
-// halftone export without a store: from a unified checkpoint that halftone wrote to TensorRT-LLM's
-// layout, or back. Collective.
-void convert_checkpoint(const Options& options, const World& world);
 
 }  // namespace halftone

@@ -9,10 +9,12 @@
 #include "app/data.h"
 #include "app/run_setup.h"
 #include "app/verify_report.h"
+#include "app/verify_trtllm.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "engine/weight_source.h"
 #include "evaluate/tasks/perplexity.h"
+#include "export/trtllm_export.h"
 #include "model/family.h"
 
 namespace halftone {
@@ -26,6 +28,9 @@ Options options() {
   options.text("dir", "DIR", "", "the exported checkpoint");
   options.positional("dir");
   options.text("against", "SOURCE", "", "the checkpoint that it was made from");
+  options.text("workspace", "DIR", "",
+               "where the unified form of TensorRT-LLM's rank files is made for --against and "
+               "--calib, on a file system of all hosts; default: the system's temporary folder");
   add_family_option(options);
   options.group("Engines");
   add_engine_option(options);
@@ -128,7 +133,7 @@ Findings missing_config(const Checkpoint& checkpoint) {
 
 // Behind this the checkpoint's files are whole.
 void verify_contents(const Options& options, const Checkpoint& checkpoint, const RunSetup& setup,
-                     VerifyResult& result) {
+                     const std::vector<Engine>& engines, VerifyResult& result) {
   const Cluster& cluster = setup.cluster();
   std::optional<Against> against;
   if (options.given("against")) {
@@ -140,10 +145,12 @@ void verify_contents(const Options& options, const Checkpoint& checkpoint, const
   const std::unique_ptr<Model> own =
       against ? nullptr : make_model(checkpoint, options.get("family"));
   const Model& model = against ? *against->model : *own;
-  const VerifyOptions verify{CheckDepth::kWhole, engines_of(options.get("engine")),
-                             options.get_integer("tp")};
-  result.report =
+  const VerifyOptions verify{CheckDepth::kWhole, engines, options.get_integer("tp")};
+  VerifyReport report =
       verify_checkpoint(checkpoint, model, against ? &against->layout : nullptr, verify, cluster);
+  report.findings.insert(report.findings.begin(), result.report.findings.begin(),
+                         result.report.findings.end());
+  result.report = std::move(report);
   if (!options.given("calib")) return;
   if (problems_in(result.report.findings) == 0) {
     result.perplexity = measure(options, checkpoint, against ? &*against : nullptr, cluster);
@@ -169,36 +176,35 @@ VerifyResult verify_hf(const Options& options, const fs::path& folder, const Run
                             "' is not an exported checkpoint: its config.json has no "
                             "quantization_config of one"));
   }
-  verify_contents(options, checkpoint, setup, result);
+  verify_contents(options, checkpoint, setup, engines_of(options.get("engine")), result);
   return result;
 }
 
-VerifyResult refuse_trtllm(const Options& /*options*/, const fs::path& folder,
-                           const RunSetup& /*setup*/) {
-  throw InputError(concat("'", folder.string(),
-                          "' is a TensorRT-LLM checkpoint (rank0.safetensors): verify reads "
-                          "unified Hugging Face ones"));
+VerifyResult verify_ranks(const Options& options, const fs::path& folder, const RunSetup& setup) {
+  return verify_trtllm(options, folder, setup,
+                       [&](const Checkpoint& unified, VerifyResult& result) {
+                         // The engines have been asked about the rank files.
+                         verify_contents(options, unified, setup, {}, result);
+                       });
 }
 
 // A layout of exported checkpoints: what its folders hold and how it is verified. The last one
 // takes all that is left.
 struct Layout {
-  const char* file;
+  bool (*is)(const fs::path& folder);
   VerifyResult (*verify)(const Options& options, const fs::path& folder, const RunSetup& setup);
 };
 constexpr std::array kLayouts{
-    Layout{"rank0.safetensors", &refuse_trtllm},
-    Layout{"config.json", &verify_hf},
+    Layout{&is_trtllm, &verify_ranks},
+    Layout{[](const fs::path&) { return true; }, &verify_hf},
 };
 
 void run(const Options& options, const World* world) {
   const fs::path folder = options.required("dir");
   engines_of(options.get("engine"));  // a wrong name is found before anything is read
   const RunSetup setup(options, *world);
-  const auto layout = std::find_if(kLayouts.begin(), kLayouts.end() - 1, [&](const Layout& one) {
-    std::error_code error;
-    return fs::exists(folder / one.file, error);
-  });
+  const auto layout = std::find_if(kLayouts.begin(), kLayouts.end() - 1,
+                                   [&](const Layout& one) { return one.is(folder); });
   const VerifyResult result = layout->verify(options, folder, setup);
   if (setup.speaks()) print_report(options, folder, result);
   require_no_problems(result.report.findings, "'" + folder.string() + "'");

@@ -86,6 +86,10 @@ void File::bypass_cache() {
   if (flags >= 0) direct_ = DirectFile(path_.c_str(), flags & O_ACCMODE);
 }
 
+void File::forget_cache() const {
+  ::posix_fadvise(descriptor_, 0, 0, POSIX_FADV_DONTNEED);  // advice: a failure does no harm
+}
+
 void File::read_at(int64_t offset, void* data, int64_t bytes) const {
   auto* cursor = static_cast<char*>(data);
   const int64_t read = direct_.read(descriptor_, offset, cursor, bytes);
@@ -174,6 +178,14 @@ void rename_path(const fs::path& from, const fs::path& to) {
   if (::rename(from.c_str(), to.c_str()) == 0) return;
   throw ResourceError(
       concat("cannot rename '", from.string(), "' to '", to.string(), "': ", errno_text(errno)));
+}
+
+void remove_folder(const fs::path& folder) {
+  std::error_code error;
+  fs::remove_all(folder, error);
+  if (error) {
+    throw ResourceError(concat("cannot remove '", folder.string(), "': ", error.message()));
+  }
 }
 
 void copy_file_synced(const fs::path& from, const fs::path& to) {

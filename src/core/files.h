@@ -31,6 +31,10 @@ class File {
   // already is still read from there.
   void bypass_cache();
 
+  // Gives up the page cache's copy of what is on the disk: the next read asks the disk, or the
+  // server.
+  void forget_cache() const;
+
   const fs::path& path() const { return path_; }
   int64_t size() const;
   // Fills exactly `bytes`; a file that ends before that is an InputError.
@@ -58,6 +62,8 @@ void write_text_file(const fs::path& path, std::string_view text);
 void copy_file_synced(const fs::path& from, const fs::path& to);
 // Within one file system; an existing file of the new name is replaced in one step.
 void rename_path(const fs::path& from, const fs::path& to);
+// With everything in it; nothing where there is none.
+void remove_folder(const fs::path& folder);
 // Makes renames and new names in the folder durable.
 void sync_directory(const fs::path& directory);
 int64_t free_bytes(const fs::path& existing);

@@ -94,12 +94,20 @@ std::string digest_of_files(const std::vector<std::string>& names,
   return digest.hex();
 }
 
-std::string digest_of_directory(const fs::path& directory) {
-  const std::vector<std::string> names = files_of_directory(directory);
-  std::vector<std::string> sums;
-  sums.reserve(names.size());
-  for (const std::string& name : names) sums.push_back(sha256_of_file(directory / name));
-  return digest_of_files(names, sums);
+std::string digest_of_directory(const fs::path& directory,
+                                const std::map<std::string, std::string>& known) {
+  std::map<std::string, std::string> sums = known;
+  // A network file system may not show yet what another host has written.
+  for (const std::string& name : files_of_directory(directory)) {
+    if (sums.count(name) == 0) sums[name] = sha256_of_file(directory / name);
+  }
+  std::vector<std::string> names;
+  std::vector<std::string> in_order;
+  for (const auto& [name, sum] : sums) {
+    names.push_back(name);
+    in_order.push_back(sum);
+  }
+  return digest_of_files(names, in_order);
 }
 
 }  // namespace halftone

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -31,6 +32,8 @@ inline constexpr size_t kSha256HexLength = 64;
 std::vector<std::string> files_of_directory(const fs::path& directory);
 std::string digest_of_files(const std::vector<std::string>& names,
                             const std::vector<std::string>& sums);
-std::string digest_of_directory(const fs::path& directory);
+// `known`: sums that are not taken again, of files that the folder holds.
+std::string digest_of_directory(const fs::path& directory,
+                                const std::map<std::string, std::string>& known = {});
 
 }  // namespace halftone

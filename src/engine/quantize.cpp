@@ -25,8 +25,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 // Space for all outputs, asked before anything is written.
-void check_free_space(const std::vector<Target>& targets, const fs::path& folder) {
-  int64_t needed = 0;
+void check_free_space(const std::vector<Target>& targets, int64_t beside, const fs::path& folder) {
+  int64_t needed = beside;
   for (const Target& target : targets) {
     for (const auto& file : target.hf.layout.files) needed += file.layout.file_bytes;
   }
@@ -245,7 +245,7 @@ class QuantizeJob {
     if (!resumed) {
       if (journal_ != nullptr) journal_->start_over();
       // A run that goes on has its space already.
-      check_free_space(targets_, options_.out.parent_path());
+      check_free_space(targets_, options_.space_beside, options_.out.parent_path());
     }
     staged_.begin(cluster_.control, resumed);
     for (HfWriter& writer : writers_) writer.begin(cluster_.control, resumed);
@@ -349,7 +349,7 @@ class QuantizeJob {
     result_.rows_per_call = -max_over_ranks(-times.rows_per_call, ranks);
     for (size_t t = 0; t < targets_.size(); ++t) {
       result_.outputs.push_back(describe(targets_[t], source_, records_[t]));
-      result_.outputs[t].digest = writers_[t].digest(ranks);
+      result_.outputs[t].digest = writers_[t].digest(cluster_.world.node_of(), ranks);
     }
     result_.times = stage_times(model_, cluster_);
     result_.phases["finish"] = {seconds_since(start), 0};

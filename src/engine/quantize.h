@@ -32,6 +32,7 @@ struct QuantizeOptions {
   MemoryBudget budget;
   MemoryPlan predicted;  // for the summary
   bool overwrite = false;
+  int64_t space_beside = 0;  // that must be free beside the targets, for what is made of them
   int64_t max_shard_bytes = 10'000'000'000;
   bool show_progress = true;
   // Statistics and search results of an earlier run, instead of a forward pass.

@@ -7,6 +7,7 @@ namespace halftone {
 namespace {
 
 constexpr const char* kHfFile = "hf_quant_config.json";
+constexpr const char* kLayersFile = "quant_cfg.json";
 
 Json member(const Json& object, const char* key) {
   const auto found = object.find(key);
@@ -61,6 +62,7 @@ Findings check_configs(const Checkpoint& checkpoint) {
   }
   const Json file = read_json_file(path);
   const Json full = object_or_empty(file.is_object() ? member(file, "quantization") : Json());
+  const char* name = kHfFile;
   const auto compare = [&](const char* key, const Json& in_config, const Json& in_file) {
     if (same_members(in_config, in_file)) return;
     const auto shown = [](const Json& json) {
@@ -69,7 +71,7 @@ Findings check_configs(const Checkpoint& checkpoint) {
     };
     findings.push_back({"config-files-disagree",
                         {},
-                        kHfFile,
+                        name,
                         concat(key, " ", shown(in_config), ", as in config.json"),
                         shown(in_file)});
   };
@@ -84,6 +86,13 @@ Findings check_configs(const Checkpoint& checkpoint) {
   const Json in_config = group_size(config);
   const Json in_file = member(full, "group_size");
   if (!in_config.is_null() && !in_file.is_null()) compare("group_size", in_config, in_file);
+  // Where it is, it is what one engine reads.
+  name = kLayersFile;
+  if (!fs::exists(checkpoint.directory() / name)) return findings;
+  const Json layers = object_or_empty(read_json_file(checkpoint.directory() / name));
+  for (const char* key : {"kv_cache_quant_algo", "quantized_layers"}) {
+    compare(key, member(full, key), member(layers, key));
+  }
   return findings;
 }
 

@@ -4,6 +4,7 @@
 #include "core/log.h"
 #include "core/sha256.h"
 #include "dist/agreement.h"
+#include "dist/reshard.h"
 #include "export/sidecars.h"
 #include "kernels/check.h"
 
@@ -77,7 +78,29 @@ void HfWriter::complete(Communicator& communicator, const Checkpoint& source,
   communicator.barrier();
 }
 
-std::string HfWriter::digest(Communicator& communicator) const {
+namespace {
+
+// The sums of the files that are dealt to ranks like this, each by its rank; empty: to none (-1).
+std::vector<std::string> sums_of(const fs::path& folder, const std::vector<std::string>& names,
+                                 const std::vector<int>& rank_of, Communicator& communicator) {
+  std::string mine;
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (rank_of[i] == communicator.rank()) mine += sha256_of_file(folder / names[i]);
+  }
+  const std::vector<std::string> by_rank = gather_texts(communicator, mine);
+  std::vector<size_t> taken(by_rank.size(), 0);
+  std::vector<std::string> sums;
+  for (const int rank : rank_of) {
+    const auto r = static_cast<size_t>(rank);
+    sums.push_back(rank < 0 ? "" : by_rank[r].substr(taken[r], kSha256HexLength));
+    if (rank >= 0) taken[r] += kSha256HexLength;
+  }
+  return sums;
+}
+
+}  // namespace
+
+std::string HfWriter::digest(const std::vector<int>& node_of, Communicator& communicator) const {
   // Rank 0's list: on NFS another host may still see the folder as it was before the last files.
   std::string list;
   if (communicator.rank() == 0) {
@@ -88,19 +111,17 @@ std::string HfWriter::digest(Communicator& communicator) const {
   for (size_t begin = 0; begin < list.size(); begin += names.back().size() + 1) {
     names.emplace_back(list.c_str() + begin);
   }
-  std::string sums;
+  const std::vector<int> readers = deal_files(names.size(), node_of);
+  const std::vector<int> checkers = deal_checks(readers, node_of);
+  const std::vector<std::string> sums = sums_of(folder_, names, readers, communicator);
+  const std::vector<std::string> again = sums_of(folder_, names, checkers, communicator);
   for (size_t i = 0; i < names.size(); ++i) {
-    if (static_cast<int>(i) % communicator.size() != communicator.rank()) continue;
-    sums += sha256_of_file(folder_ / names[i]);
+    if (checkers[i] < 0 || sums[i] == again[i]) continue;
+    throw VerificationError(concat("'", (folder_ / names[i]).string(), "': rank ", readers[i],
+                                   " reads SHA-256 ", sums[i], ", rank ", checkers[i],
+                                   " on another host ", again[i], ": check the file system"));
   }
-  const std::vector<std::string> by_rank = gather_texts(communicator, sums);
-  std::vector<std::string> in_order;
-  for (size_t i = 0; i < names.size(); ++i) {
-    const auto rank = i % static_cast<size_t>(communicator.size());
-    const size_t position = i / static_cast<size_t>(communicator.size());
-    in_order.push_back(by_rank[rank].substr(position * kSha256HexLength, kSha256HexLength));
-  }
-  return digest_of_files(names, in_order);
+  return digest_of_files(names, sums);
 }
 
 void HfWriter::write_summary(Communicator& communicator, const std::string& summary) const {

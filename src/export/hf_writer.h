@@ -32,8 +32,9 @@ class HfWriter {
   // Waits for all writes of all ranks, adds the JSON files and the source's other files and makes
   // everything durable.
   void complete(Communicator& communicator, const Checkpoint& source, const QuantConfig& config);
-  // The digest of the complete folder; the ranks share the reading.
-  std::string digest(Communicator& communicator) const;
+  // The digest of the complete folder; the ranks share the reading. With several hosts (`node_of`
+  // each rank) each file is read on two of them: VerificationError where they do not see the same.
+  std::string digest(const std::vector<int>& node_of, Communicator& communicator) const;
   void write_summary(Communicator& communicator, const std::string& summary) const;
 
  private:

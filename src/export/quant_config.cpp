@@ -113,6 +113,14 @@ Json with_targets(Json group, std::vector<std::string> targets) {
   return group;
 }
 
+// Engines that read one group_size beside quant_algo take 16 for NVFP4 where there is none. Model
+// Optimizer writes none.
+bool needs_group_size(const QuantAlgo& algo) {
+  constexpr int64_t kAssumed = 16;
+  return algo.name.find("NVFP4") != std::string::npos &&
+         algo.extras.value("group_size", kAssumed) != kAssumed;
+}
+
 // transformers reads these checkpoints through bitsandbytes, whose configuration knows one format
 // and no cache.
 QuantConfig bitsandbytes_config(const Modules& modules, size_t formats, const Recipe& recipe,
@@ -185,12 +193,17 @@ QuantConfig make_quant_config(const Model& model, const TargetPlan& target,
   if (mixed || groups.empty()) flat["quantized_layers"] = quantized_layers(modules);
   flat["ignore"] = ignore;
   if (!groups.empty()) flat["quant_algo"] = quantization["quant_algo"];
+  if (!mixed && !groups.empty() && needs_group_size(groups.front().first)) {
+    flat["group_size"] = groups.front().first.extras.at("group_size");
+  }
   if (modules.kv != KvFormat::kNone) {
     flat["kv_cache_scheme"] = kv_scheme_of(modules.kv);
   }
   flat["producer"] = producer();
   flat["quant_method"] = "modelopt";
-  return {{{"producer", producer()}, {"quantization", quantization}}, flat};
+  return {{{"producer", producer()}, {"quantization", quantization}},
+          flat,
+          mixed ? quantization : Json(nullptr)};
 }
 
 }  // namespace halftone

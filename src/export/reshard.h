@@ -1,36 +1,26 @@
 #pragma once
 
-#include <functional>
-
+#include "dist/byte_plan.h"
 #include "dist/communicator.h"
 #include "export/reshard_plan.h"
 #include "io/checkpoint.h"
-#include "kernels/thread_pool.h"
 
 namespace halftone {
 
-// Executes plans piece by piece: a task holds a few megabytes of one tensor, whatever its size.
-// Files are dealt to ranks, so that no two ranks write one file. All functions are collective
-// unless they say otherwise.
+// Plans of tensors as plans of bytes, both ways, and what must hold before they are carried out.
 
 // InputError naming two linears whose scales differ although the layout stores one for both. Reads
-// nothing but those.
+// nothing but those. Collective.
 void check_equal_scales(const ReshardPlan& plan, const Checkpoint& unified, Communicator& ranks);
 
-// Writes the plan's files into a folder that exists, and fsyncs them.
-void write_sharded(const ReshardPlan& plan, const Checkpoint& unified, const fs::path& folder,
-                   Communicator& ranks, ThreadPool& pool);
+// Adds the plan's files to `bytes`, their names below `prefix`, and one of the tensors that they do
+// not hold, called `rest`; none where there are none.
+void add_sharded(const ReshardPlan& plan, const Checkpoint& unified, const std::string& prefix,
+                 const std::string& rest, BytePlan& bytes);
 
-// Copies the tensors that the plan's files do not hold into one file of their own; nothing where
-// there are none. By one rank.
-void write_rest(const ReshardPlan& plan, const Checkpoint& unified, const fs::path& file);
-
-// InputError unless the files in `folder` are the plan's, and `rest` holds what they do not. Local.
-void check_sharded(const ReshardPlan& plan, const fs::path& folder, const fs::path& rest);
-
-// The way back: fills the tensors of the unified checkpoint's files, which exist in their full size
-// and with their headers, and fsyncs them.
-void read_sharded(const ReshardPlan& plan, const fs::path& folder, const fs::path& rest,
-                  const Checkpoint& unified, Communicator& ranks, ThreadPool& pool);
+// The way back: the weight files of the unified checkpoint of which `unified` has the headers, made
+// of what check_rank_headers() has nothing against.
+BytePlan plan_unified(const ReshardPlan& plan, const fs::path& folder, const fs::path& rest,
+                      const Checkpoint& unified);
 
 }  // namespace halftone

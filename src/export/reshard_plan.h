@@ -59,6 +59,7 @@ struct ReshardPlan {
     SafetensorsLayout layout;
   };
   std::vector<OutputFile> files;
+  size_t group_files = 1;  // so many behind each other hold parts of the same tensors
   std::vector<Move> moves;
   std::vector<Fill> fills;  // zeros are left out: files are made of them
   std::vector<Maximum> maxima;

@@ -14,9 +14,15 @@ namespace {
 constexpr std::array<std::string_view, 12> kWeightSuffixes{
     ".safetensors", ".bin",     ".pt",   ".pth", ".ckpt", ".gguf",
     ".h5",          ".msgpack", ".onnx", ".npz", ".nemo", ".index.json"};
-constexpr std::array<std::string_view, 8> kWrittenOrStale{
-    "config.json",          "generation_config.json",   "hf_quant_config.json", "quant_config.json",
-    "quantize_config.json", "quantization_config.json", "recipe.yaml",          "recipe.yml"};
+constexpr std::array<std::string_view, 9> kWrittenOrStale{"config.json",
+                                                          "generation_config.json",
+                                                          "hf_quant_config.json",
+                                                          "quant_config.json",
+                                                          "quantize_config.json",
+                                                          "quantization_config.json",
+                                                          "quant_cfg.json",
+                                                          "recipe.yaml",
+                                                          "recipe.yml"};
 
 bool is_copied(const std::string& name) {
   if (std::find(kWrittenOrStale.begin(), kWrittenOrStale.end(), name) != kWrittenOrStale.end()) {
@@ -69,6 +75,9 @@ void write_configs(const Checkpoint& source, const QuantConfig& config, const fs
   write_text_file(directory / "config.json", model.dump(4) + "\n");
   if (!config.hf_quant_config.is_null()) {
     write_text_file(directory / "hf_quant_config.json", config.hf_quant_config.dump(4) + "\n");
+  }
+  if (!config.quant_cfg.is_null()) {
+    write_text_file(directory / "quant_cfg.json", config.quant_cfg.dump(4) + "\n");
   }
 }
 

@@ -11,14 +11,6 @@
 namespace halftone {
 namespace {
 
-void remove_folder(const fs::path& folder) {
-  std::error_code error;
-  fs::remove_all(folder, error);
-  if (error) {
-    throw ResourceError(concat("cannot remove '", folder.string(), "': ", error.message()));
-  }
-}
-
 fs::path hidden_sibling(const fs::path& path, const char* suffix) {
   return path.parent_path() / concat(".", path.filename().string(), suffix);
 }
@@ -44,6 +36,11 @@ void StagedOutput::begin(Communicator& communicator, bool resumed) const {
     }
   }
   communicator.barrier();
+}
+
+void StagedOutput::clear() const {
+  remove_folder(partial_);
+  remove_folder(replaced_);
 }
 
 void StagedOutput::replace() const {

@@ -21,6 +21,9 @@ class StagedOutput {
   // the file system can exchange two names.
   void publish(Communicator& communicator, bool overwrite) const;
 
+  // Removes what an interrupted run left. By one rank.
+  void clear() const;
+
  private:
   void replace() const;
 

@@ -2,7 +2,6 @@
 
 #include "core/error.h"
 #include "core/log.h"
-#include "export/reshard.h"
 #include "export/trtllm_config.h"
 #include "export/unified_sidecar.h"
 
@@ -32,13 +31,6 @@ fs::path first_part(const fs::path& folder) {
   return fs::exists(folder / "encoder" / "rank0.safetensors", error) ? folder / "encoder" : folder;
 }
 
-void write_sidecar(const ReshardPlan& plan, const Checkpoint& unified, const fs::path& folder) {
-  const fs::path sidecar = folder / kUnifiedFolder;
-  make_folder(sidecar);
-  write_rest(plan, unified, sidecar / kRestFile);
-  keep_unified(unified, sidecar);
-}
-
 }  // namespace
 
 std::map<std::string, TensorSpec> tensors_of(const Checkpoint& unified) {
@@ -50,25 +42,25 @@ std::map<std::string, TensorSpec> tensors_of(const Checkpoint& unified) {
   return tensors;
 }
 
-void write_trtllm(const UnifiedForm& form, const ReshardPlan& plan, const Parallelism& parallel,
-                  const Checkpoint& unified, const fs::path& folder, Communicator& ranks,
-                  ThreadPool& pool) {
-  if (form.dtype == DType::kF32 && ranks.rank() == 0) {
-    log_warn("TensorRT-LLM's checkpoints have no F32 weights: those that are not quantized are ",
-             "written as F16");
+void warn_of_dtype(const UnifiedForm& form) {
+  if (form.dtype != DType::kF32) return;
+  log_warn("TensorRT-LLM's checkpoints have no F32 weights: those that are not quantized are ",
+           "written as F16");
+}
+
+void make_trtllm_folders(const UnifiedForm& form, const fs::path& folder) {
+  for (const TrtPart& part : trtllm_parts(form.model)) make_folder(folder / part.folder);
+  make_folder(folder / kUnifiedFolder);
+}
+
+void complete_trtllm(const UnifiedForm& form, const Parallelism& parallel,
+                     const Checkpoint& unified, const std::vector<FileRecord>& files,
+                     const fs::path& folder) {
+  keep_unified(unified, files, folder / kUnifiedFolder);
+  for (const TrtPart& part : trtllm_parts(form.model)) {
+    write_configs(form, part, parallel, folder / part.folder);
   }
-  const std::vector<TrtPart> parts = trtllm_parts(form.model);
-  if (ranks.rank() == 0) {
-    for (const TrtPart& part : parts) make_folder(folder / part.folder);
-  }
-  ranks.barrier();
-  write_sharded(plan, unified, folder, ranks, pool);
-  if (ranks.rank() == 0) {
-    write_sidecar(plan, unified, folder);
-    for (const TrtPart& part : parts) write_configs(form, part, parallel, folder / part.folder);
-    sync_directory(folder);
-  }
-  ranks.barrier();
+  sync_directory(folder);
 }
 
 bool is_trtllm(const fs::path& folder) {

@@ -1,22 +1,23 @@
 #pragma once
 
-#include "dist/communicator.h"
-#include "export/reshard_plan.h"
+#include "dist/file_manifest.h"
 #include "export/trtllm_form.h"
 #include "io/checkpoint.h"
-#include "kernels/thread_pool.h"
 
 namespace halftone {
 
 // What a unified checkpoint holds.
 std::map<std::string, TensorSpec> tensors_of(const Checkpoint& unified);
 
-// A TensorRT-LLM checkpoint from config.json to rank files in an empty folder that is not published
-// yet, from a unified checkpoint; `form` is what that one was read as, `plan` plan_trtllm() of it.
-// config.json comes last. Collective.
-void write_trtllm(const UnifiedForm& form, const ReshardPlan& plan, const Parallelism& parallel,
-                  const Checkpoint& unified, const fs::path& folder, Communicator& ranks,
-                  ThreadPool& pool);
+void warn_of_dtype(const UnifiedForm& form);
+
+// A TensorRT-LLM checkpoint is made in a folder that is not published yet, from a unified one;
+// `form` is what that one was read as. First its folders, then the files of plan_trtllm() by
+// reshard(), then everything else, config.json last. By one rank.
+void make_trtllm_folders(const UnifiedForm& form, const fs::path& folder);
+void complete_trtllm(const UnifiedForm& form, const Parallelism& parallel,
+                     const Checkpoint& unified, const std::vector<FileRecord>& files,
+                     const fs::path& folder);
 
 // Whether a folder holds rank files instead of a Hugging Face checkpoint.
 bool is_trtllm(const fs::path& folder);

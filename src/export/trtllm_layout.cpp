@@ -66,7 +66,9 @@ class Planner {
         names.push_back(concat(folder, folder.empty() ? "" : "/", "rank", rank, ".safetensors"));
       }
     }
-    return builder_.finish(names);
+    ReshardPlan plan = builder_.finish(names);
+    plan.group_files = static_cast<size_t>(parallel_.tp);
+    return plan;
   }
 
  private:

@@ -173,6 +173,12 @@ std::string read_safetensors_header(const File& file) {
   return text;
 }
 
+std::string framed_safetensors_header(const File& file) {
+  std::string frame(static_cast<size_t>(kLengthBytes) + read_safetensors_header(file).size(), '\0');
+  file.read_at(0, frame.data(), static_cast<int64_t>(frame.size()));
+  return frame;
+}
+
 int64_t announced_bytes(const File& file) {
   const int64_t file_bytes = file.size();
   if (file_bytes < kLengthBytes) return kLengthBytes;

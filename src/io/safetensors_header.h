@@ -21,6 +21,8 @@ struct SafetensorsHeader {
 
 // The header's JSON text. Its length is checked before anything is allocated.
 std::string read_safetensors_header(const File& file);
+// The same with its length in front: the file's first bytes.
+std::string framed_safetensors_header(const File& file);
 
 // How long the file is by its own header, so that a truncated one can be told from one that is
 // damaged; 0 where the header itself cannot be read.

@@ -41,6 +41,16 @@ class OutputErrors(CliTest):
             self.refuse_output([str(small), "No space left", "--out"], small / "out",
                                "--workspace", self.folder / "workspace")
 
+    def test_room_for_one_of_two_copies(self):
+        """Rank files are made of a unified checkpoint that lies beside them: 1.84 MB each."""
+        with small_file_system(self.folder / "small", "size=3m") as small:
+            self.refuse_output([str(small), "free", "--out"], small / "out", "--workspace",
+                               self.folder / "workspace", "--target", "trtllm", "--tp", 2)
+            self.assertEqual(list(small.iterdir()), [])
+            self.refuse(RESOURCES, ["free", "--out"], "plan", "--model", NANO_LLAMA, "--format",
+                        "fp8", "--out", small / "out", "--workspace", self.folder / "workspace",
+                        "--target", "trtllm", "--tp", 2)
+
     def test_space_runs_out_in_the_workspace(self):
         with small_file_system(self.folder / "small", "size=16k") as small:
             self.refuse_output([str(small)], self.folder / "out", "--workspace", small / "work")

@@ -56,6 +56,10 @@ class Plan(CliTest):
         files = sum(path.stat().st_size for output in written["outputs"]
                     for path in (self.folder / "out" / output["format"]).glob("*.safetensors"))
         self.assertEqual(plan["disk"]["output_bytes"], files)
+        self.assertEqual(plan["disk"]["layout_bytes"], 0)
+        ranks = self.plan("--format", "fp8", "--calib-samples", 4, "--target", "trtllm", "--tp", 4)
+        self.assertGreater(ranks["disk"]["layout_bytes"], 0.9 * ranks["disk"]["output_bytes"])
+        self.assertGreater(ranks["phases"]["reshard"]["seconds"], 0)
 
     def test_measured_rates(self):
         plan = self.plan("--format", "fp8", "--measure", "--out", self.folder / "o", ranks=2)

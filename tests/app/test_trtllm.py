@@ -1,10 +1,13 @@
 """TensorRT-LLM checkpoints: the reference's listings, config.json, ranks of a run, bad input."""
 import resource
 import shutil
+import signal
 import struct
+import subprocess
 
 from checkpoints import Checkpoint, read_safetensors, write_safetensors
-from halftone_cli import DATA, INPUT, NANO_LLAMA, USAGE, file_sums, main, read_json, summary_of
+from halftone_cli import (DATA, INPUT, NANO_LLAMA, USAGE, command_line, file_sums, main, read_json,
+                          summary_of)
 from models import ARCHS
 from trtllm_case import TrtllmTest, rank_files
 
@@ -196,6 +199,43 @@ class NanoLlama(TrtllmTest):
                          {name: value for name, value in file_sums(alone).items()
                           if name.startswith("rank") or name == "config.json"})
 
+    def kill_between_files(self, unified, sizes):
+        """By a limit that the files of the last pipeline stage do not keep to; at most four threads
+        are at work then. Names and inodes of what is recorded as complete."""
+        limit = (sizes[0] + sizes[-1]) // 2
+        self.assertLess(limit, sizes[-1])
+        result = subprocess.run(
+            command_line(*self.export_line(unified, 2, 4, self.folder / "out")),
+            capture_output=True, check=False, timeout=60,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+        self.assertEqual(result.returncode, -signal.SIGXFSZ, result.stderr)
+        names = [read_json(path)["name"]
+                 for path in (self.folder / ".out.manifest").glob("*.complete")]
+        self.assertIn(len(names), range(3, 7))
+        return {name: (self.folder / ".out.partial" / name).stat().st_ino
+                for name in sorted(names)}
+
+    def test_a_killed_export_goes_on(self):
+        unified = self.unified("unified", "--format", "fp8")
+        good = self.export(unified, 2, 4, "good")
+        sizes = [(good / f"rank{rank}.safetensors").stat().st_size for rank in range(8)]
+        kept = self.kill_between_files(unified, sizes)
+        # A complete file that was damaged since then is no longer complete.
+        damaged = self.folder / ".out.partial" / kept.popitem()[0]
+        damaged.write_bytes(damaged.read_bytes()[:-1] + b"\x55")
+        result = self.succeed(*self.export_line(unified, 2, 4, self.folder / "out"), ranks=2)
+        self.assertEqual(result.stderr.count("is complete already"), len(kept))
+        for name, inode in kept.items():
+            self.assertEqual((self.folder / "out" / name).stat().st_ino, inode)
+        self.assert_same_checkpoint(self.folder / "out", good)
+        shutil.rmtree(self.folder / "out")
+        # What is left of another layout is of no use.
+        self.kill_between_files(unified, sizes)
+        result = self.succeed(*self.export_line(unified, 4, 1, self.folder / "out"))
+        self.assertNotIn("is complete already", result.stderr)
+        self.assert_same_checkpoint(self.folder / "out", self.export(unified, 4, 1, "good4"))
+        self.assertEqual([path.name for path in self.folder.iterdir() if path.name[0] == "."], [])
+
     def test_caches(self):
         for cache in ("fp8", "nvfp4"):
             unified = self.unified(cache, "--format", "fp8", "--kv-cache", cache)
@@ -298,6 +338,30 @@ class Configs(TrtllmTest):
              "ffn": {"impl": "linear", "intermediate_size": None}},
             {"attention": {"impl": "attention", "num_key_value_heads": 1},
              "ffn": {"impl": "no_op", "intermediate_size": None}}])
+
+    def test_encoders_and_decoders(self):
+        def parts(name, tp, pp):
+            out = self.quantize(name, "--format", "fp8", "--target", "trtllm", "--tp", tp, "--pp", pp,
+                                "--calib", ARCHS / name / "golden.safetensors", model=ARCHS / name)
+            return [read_json(out / part / "config.json") for part in ("encoder", "decoder")]
+        _, decoder = parts("t5-v1.0", 2, 2)
+        self.check(decoder, architecture="DecoderModel", dtype="bfloat16", head_size=12,
+                   position_embedding_type="relative", layernorm_type=1, mlp_type=0,
+                   hidden_act="relu", relative_attention=True, num_buckets=16,
+                   q_scaling=1 / 12 ** 0.5, rescale_before_lm_head=True, model_type="t5",
+                   encoder_num_heads=4, decoder_start_token_id=0,
+                   mapping={"world_size": 4, "tp_size": 2, "pp_size": 2})
+        encoder, decoder = parts("whisper", 2, 1)
+        self.check(encoder, architecture="WhisperEncoder", n_mels=20, max_position_embeddings=32,
+                   position_embedding_type="learned_absolute", intermediate_size=64,
+                   has_attention_qkvo_bias=True, layernorm_type=0, q_scaling=1.0)
+        self.assertNotIn("rescale_before_lm_head", encoder)
+        self.check(decoder, architecture="DecoderModel", intermediate_size=72,
+                   max_position_embeddings=40)
+        self.assertEqual(decoder["quantization"]["exclude_modules"], ["lm_head"])
+        self.refuse(USAGE, ["3 layers of the encoder", "--pp 1 works"], "quantize", "--model",
+                    ARCHS / "t5-v1.1", "--format", "fp8", "--out", self.folder / "no", "--target",
+                    "trtllm", "--pp", 2)
 
     def test_a_tied_head_is_written_for_several_stages(self):
         out = self.quantize("gemma", "--format", "fp8", "--target", "trtllm", "--pp", 3, "--calib",

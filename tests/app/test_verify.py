@@ -197,9 +197,21 @@ class Engines(VerifyTest):
                 ("llama", "vllm", ()), ("llama", "sglang", ()), ("llama", "trtllm", ()),
                 ("fp8", "vllm,sglang,trtllm", ()),
                 ("int8_sq", "vllm", ("engine-format",)),
-                ("mixed", "vllm", ()), ("mixed", "trtllm", ("engine-missing-file",))):
+                ("mixed", "vllm", ()), ("mixed", "trtllm", ())):
             with self.subTest(name=name, engine=engine):
                 self.check_engine(self.base(name), engine, 1, expected)
+        blocks = self.export("blocks", NANO_LLAMA, "--format", "nvfp4_mlp_weight_only")
+        self.check_engine(blocks, "vllm", 1, ())
+
+    def test_the_file_of_several_formats(self):
+        out = self.folder / "out"
+        shutil.copytree(self.base("mixed"), out)
+        layers = json.loads((out / "quant_cfg.json").read_text())
+        layers["quantized_layers"].popitem()
+        (out / "quant_cfg.json").write_text(json.dumps(layers))
+        self.check_engine(out, "trtllm", 1, ("config-files-disagree",))
+        (out / "quant_cfg.json").unlink()
+        self.check_engine(out, "trtllm", 1, ("engine-missing-file",))
 
     def test_sizes_that_do_not_divide(self):
         out = self.base("llama")  # 4 heads, 2 KV heads, 384 inner channels

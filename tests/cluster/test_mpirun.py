@@ -28,7 +28,7 @@ class OverHosts(ClusterTest):
 
     def refuse(self, code, fragments, *launcher, arguments=()):
         command = (LAUNCHER, "--program", PROGRAM, *launcher, "--",
-                   *(arguments or self.quantize()))
+                   *(arguments or self.arguments()))
         result = self.lab.run_on("n1", *command, check=False)
         self.assertEqual(result.returncode, code, result.stderr)
         errors = [line for line in result.stderr.splitlines() if line.startswith("error:")]
@@ -47,7 +47,7 @@ class OverHosts(ClusterTest):
             self.refuse(2, ["host n2", "/opt/program", "bytes"], "--program", "/opt/program", *two)
         with self.subTest("a workspace of each host's own"):
             arguments = [word if not str(word).endswith("/work") else "/opt/work"
-                         for word in self.quantize()]
+                         for word in self.arguments()]
             self.refuse(4, ["host n2", "/opt"], *two, arguments=arguments)
         with self.subTest("no room"):
             self.refuse(4, ["n1", SHARED, "left"], "--min-free", "500T", *two)
@@ -68,9 +68,9 @@ class OverHosts(ClusterTest):
                 self.assertLessEqual(int(arguments[2]), int(bound))  # cores may have two threads
 
     def test_exit_codes_are_the_programs(self):
-        wrong = {2: (*self.quantize(), "--no-such-option"),
+        wrong = {2: (*self.arguments(), "--no-such-option"),
                  3: [f"{SHARED}/nothing" if word == f"{SHARED}/model" else word
-                     for word in self.quantize()]}
+                     for word in self.arguments()]}
         for code, arguments in wrong.items():
             with self.subTest(code=code):
                 result = self.lab.run_on(

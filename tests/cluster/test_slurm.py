@@ -13,7 +13,7 @@ class Slurm(ClusterTest):
         result = self.lab.command(
             "sbatch", "--parsable", "-N", 2, "-o", f"{SHARED}/{self.name}/job.log",
             f"--export=ALL,HALFTONE={PROGRAM},RANKS_PER_NODE={ranks}", *sbatch_options,
-            JOB_SCRIPT, *self.quantize())
+            JOB_SCRIPT, *self.arguments())
         job = result.stdout.strip()
         self.addCleanup(self.lab.command, "scancel", job, check=False)
         return job
@@ -116,7 +116,7 @@ class Slurm(ClusterTest):
         self.lab.run_on("n1", "mkdir", "-p", f"{SHARED}/{self.name}")
         job = self.lab.command(
             "sbatch", "--parsable", "-N", 2, "-o", f"{SHARED}/{self.name}/job.log",
-            f"--export=ALL,HALFTONE={PROGRAM},RANKS_PER_NODE=1", JOB_SCRIPT, *self.quantize(),
+            f"--export=ALL,HALFTONE={PROGRAM},RANKS_PER_NODE=1", JOB_SCRIPT, *self.arguments(),
             "--no-such-option").stdout.strip()
         end = time.monotonic() + 60
         while self.state(job) in ("PENDING", "RUNNING", "COMPLETING"):

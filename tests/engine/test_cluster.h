@@ -5,8 +5,8 @@
 #include <memory>
 
 #include "engine/cluster.h"
-#include "tests/export/shared_folder.h"
 #include "tests/model/tiny_checkpoint.h"
+#include "tests/support/shared_folder.h"
 #include "text/batches.h"
 
 namespace halftone::test {

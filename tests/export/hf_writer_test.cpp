@@ -6,9 +6,9 @@
 
 #include "core/sha256.h"
 #include "export/staged_output.h"
-#include "tests/export/shared_folder.h"
 #include "tests/io/held_bytes.h"
 #include "tests/model/tiny_checkpoint.h"
+#include "tests/support/shared_folder.h"
 
 namespace halftone::test {
 namespace {
@@ -50,7 +50,9 @@ class HfWriterTest : public testing::Test {
         writer.write("t" + std::to_string(i), held(bytes_of(i)));
     }
     writer.complete(ranks, Checkpoint(folder_.path() / "source"), {{{"a", 1}}, {{"b", 2}}});
-    std::string digest = writer.digest(ranks);
+    std::vector<int> a_host_each;
+    for (int r = 0; r < ranks.size(); ++r) a_host_each.push_back(r);
+    std::string digest = writer.digest(a_host_each, ranks);
     writer.write_summary(ranks, "{}\n");
     return digest;
   }

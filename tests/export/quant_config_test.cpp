@@ -66,6 +66,17 @@ TEST(QuantConfig, Nvfp4) {
                   R"(, "quant_method": "modelopt"})");
 }
 
+TEST(QuantConfig, ABlockThatNobodyAssumesIsSaid) {
+  const Json source = read_json_file(data_folder() / "models" / "nano-llama" / "config.json");
+  const QuantConfig config =
+      config_of(*tiny_model(source), source, load_preset("nvfp4_mlp_weight_only", "ptq"));
+  EXPECT_EQ(config.quantization_config["quant_algo"], "W4A16_NVFP4");
+  EXPECT_EQ(config.quantization_config["group_size"], 32);
+  EXPECT_EQ(config.hf_quant_config["quantization"]["group_size"], 32);
+  EXPECT_FALSE(config_of("nvfp4", "none").quantization_config.contains("group_size"));
+  EXPECT_TRUE(config.quant_cfg.is_null());
+}
+
 TEST(QuantConfig, Int8HasNoGroup) {
   const QuantConfig config = config_of("int8_wo", "none");
   EXPECT_EQ(config.hf_quant_config["quantization"]["quant_algo"], "W8A16");
@@ -106,6 +117,10 @@ TEST(QuantConfig, MixedPrecision) {
   expect_text(nested["quantized_layers"][modules[0]], R"({"quant_algo": "FP8"})");
   expect_text(nested["quantized_layers"][modules[4]],
               R"({"quant_algo": "NVFP4", "group_size": 16})");
+
+  EXPECT_EQ(config.quant_cfg["quantized_layers"], nested["quantized_layers"]);
+  EXPECT_EQ(config.quant_cfg["quant_algo"], "MIXED_PRECISION");
+  EXPECT_EQ(config.quant_cfg["kv_cache_quant_algo"], "FP8");
 
   const Json& flat = config.quantization_config;
   std::vector<std::string> keys;
