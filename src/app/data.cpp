@@ -105,9 +105,9 @@ int64_t batch_size(const Options& options, int64_t longest) {
 LoadedData load_data(const Options& options, const DataRequest& request,
                      const Checkpoint& checkpoint, const Model& model) {
   if (has_tensor_files(request)) return load_tensor_files(request, model);
-  const fs::path& folder = checkpoint.directory();
+  const std::optional<fs::path>& folder = checkpoint.files();
   const std::unique_ptr<Tokenizer> tokenizer =
-      has_tokenizer(folder) ? load_tokenizer(folder) : nullptr;
+      folder && has_tokenizer(*folder) ? load_tokenizer(*folder) : nullptr;
   DatasetOptions dataset_options = request.options;
   dataset_options.vocabulary = model.vocabulary();
   dataset_options.decoder = decoder_options(checkpoint, model);

@@ -22,6 +22,7 @@ Options options() {
                   "--recipe,\nthe model fake-quantized in memory.");
   options.group("What");
   options.text("model", "DIR", "", "the checkpoint, original or exported");
+  add_source_option(options);
   add_family_option(options);
   options.text("tasks", "NAME", "perplexity", "what to measure: perplexity, logits");
   options.paths("data", "evaluation text (as --calib); default: an embedded text");
@@ -68,7 +69,7 @@ struct Evaluated {
   std::unique_ptr<WeightSource> source;
 
   Evaluated(const Options& options, const std::optional<Recipe>& recipe, const RunSetup& setup)
-      : checkpoint(options.required("model")),
+      : checkpoint(open_source(options)),
         model(make_model(checkpoint, options.get("family"))),
         compute(compute_dtype(options, model_dtype(checkpoint))),
         limit(stage_limit(options, setup.cluster())) {

@@ -222,6 +222,11 @@ void Checkpoint::open_file(const fs::path& path, bool collects, const OnFault& o
   shards_.push_back(std::make_unique<SafetensorsContainer>(path));
 }
 
+std::string Checkpoint::config_source() const {
+  if (!config_path_.empty()) return config_path_.string();
+  return concat("the configuration of '", directory_.string(), "'");
+}
+
 bool Checkpoint::has(const std::string& name) const {
   return places_.contains(name);
 }

@@ -42,6 +42,8 @@ class Checkpoint {
 
   const fs::path& directory() const { return directory_; }
   const Json& config() const { return config_; }
+  // What to call the configuration in messages: its file's path, or whose it is.
+  std::string config_source() const;
   // The folder of the tokenizer and all other files that are no weights; nullopt: there are none.
   const std::optional<fs::path>& files() const { return files_; }
   // Entries that are no tensors of a model, and why.
