@@ -28,18 +28,22 @@ constexpr std::array kForeignSwitches{
     "multi_latent_attention", "rotary_interleaved", "layernorm_zero_centered_gamma",
     "add_bias_linear",        "qk_l2_norm",         "moe_router_enable_expert_bias",
     "attention_output_gate",  "is_hybrid_model"};
-// Settings that do so unless they are absent.
-constexpr std::array kForeignSettings{"softmax_scale",
-                                      "attn_logit_softcapping",
-                                      "final_logit_softcapping",
-                                      "rotary_seq_len_interpolation_factor",
-                                      "seq_len_interpolation_factor",
-                                      "mtp_num_layers",
-                                      "heterogeneous_layers_config_path",
-                                      "moe_router_num_groups",
-                                      "linear_attention_freq",
-                                      "window_attn_skip_freq",
-                                      "moe_router_topk_scaling_factor"};
+// Settings that do so unless they are absent or neutral.
+constexpr std::array kForeignSettings{std::pair{"softmax_scale", 0},
+                                      std::pair{"attn_logit_softcapping", 0},
+                                      std::pair{"final_logit_softcapping", 0},
+                                      std::pair{"rotary_seq_len_interpolation_factor", 1},
+                                      std::pair{"seq_len_interpolation_factor", 1},
+                                      std::pair{"mtp_num_layers", 0},
+                                      std::pair{"heterogeneous_layers_config_path", 0},
+                                      std::pair{"moe_router_num_groups", 0},
+                                      std::pair{"linear_attention_freq", 0},
+                                      std::pair{"window_attn_skip_freq", 0},
+                                      std::pair{"moe_router_topk_scaling_factor", 1}};
+
+std::string shown(const Json& value) {
+  return value.dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 80);
+}
 
 class ConfigWriter {
  public:
@@ -92,7 +96,7 @@ class ConfigWriter {
     const Json* value = find(key);
     if (value == nullptr) return fallback;
     if (!value->is_number_integer() || *value < 0 || *value > INT32_MAX) {
-      fail(concat("'", key, "' is ", value->dump().substr(0, 80), ", expected a size"));
+      fail(concat("'", key, "' is ", shown(*value), ", expected a size"));
     }
     return value->get<int64_t>();
   }
@@ -119,7 +123,7 @@ class ConfigWriter {
     const bool sound =
         value->is_string() && value->get<std::string>().find(part) != std::string::npos;
     if (!sound) {
-      fail(concat("'", key, "' is ", value->dump().substr(0, 80), ", but only ", part,
+      fail(concat("'", key, "' is ", shown(*value), ", but only ", part,
                   " is known to Llama-type models"));
     }
   }
@@ -128,18 +132,17 @@ class ConfigWriter {
     for (const char* key : kForeignSwitches) {
       if (is(key)) fail(concat("'", key, "' is set, which Llama-type models do not have"));
     }
-    for (const char* key : kForeignSettings) {
+    for (const auto& [key, neutral] : kForeignSettings) {
       const Json* value = find(key);
-      if (value == nullptr || *value == 0 || *value == 1.0 || *value == false) continue;
-      fail(concat("'", key, "' is ", value->dump().substr(0, 80),
-                  ", which Llama-type models do not have"));
+      if (value == nullptr || *value == neutral || *value == false) continue;
+      fail(concat("'", key, "' is ", shown(*value), ", which Llama-type models do not have"));
     }
     expect_text("normalization", "RMSNorm");
     expect_text("position_embedding_type", "rope");
     expect_text("activation_func", "silu");
     if (!is("gated_linear_unit")) fail("'gated_linear_unit' is not set");
     if (const Json* share = find("rotary_percent"); share != nullptr && *share != 1.0) {
-      fail(concat("'rotary_percent' is ", share->dump(), ", expected 1"));
+      fail(concat("'rotary_percent' is ", shown(*share), ", expected 1"));
     }
   }
 

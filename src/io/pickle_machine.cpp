@@ -63,6 +63,27 @@ enum Opcode : uint8_t {
   kByteArray8 = 0x96,
 };
 
+// Names become parts of JSON files and of messages.
+bool is_utf8(std::string_view text) {
+  for (size_t i = 0; i < text.size();) {
+    const auto lead = static_cast<uint8_t>(text[i]);
+    const bool follows = lead >= 0x80 && lead < 0xc0;
+    if (follows || lead >= 0xf8) return false;
+    const size_t more = lead < 0x80 ? 0 : lead < 0xe0 ? 1 : lead < 0xf0 ? 2 : 3;
+    if (more > text.size() - i - 1) return false;
+    uint32_t code = more == 0 ? lead : lead & (0x3fU >> more);
+    for (size_t k = 1; k <= more; ++k) {
+      const auto byte = static_cast<uint8_t>(text[i + k]);
+      if ((byte & 0xc0) != 0x80) return false;
+      code = code << 6 | (byte & 0x3fU);
+    }
+    constexpr std::array<uint32_t, 4> kLeast{0, 0x80, 0x800, 0x10000};
+    if (code < kLeast[more] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) return false;
+    i += more + 1;
+  }
+  return true;
+}
+
 }  // namespace
 
 PickleMachine::PickleMachine(std::string_view bytes, const PickleRules& rules,
@@ -236,6 +257,7 @@ void PickleMachine::push_integer(int64_t value) {
 
 void PickleMachine::push_text(Kind kind, uint64_t bytes) {
   const std::string_view text = take(bytes);
+  if (kind == Kind::kText && !is_utf8(text)) fail("a text that is not valid UTF-8");
   push(make(kind));
   stack_.back()->text = text;
 }

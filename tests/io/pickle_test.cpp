@@ -25,7 +25,7 @@ std::string word32(uint32_t value) {
 TEST(Pickle, ReadsWhatPythonWrites) {
   // {"a": [1, -2, 2.5, None, True], "b": (b"x", 70000)} in protocol 4.
   const std::string bytes =
-      "\x80\x04\x95\x36\0\0\0\0\0\0\0}\x94(\x8c\x01"
+      "\x80\x04\x95\x2e\0\0\0\0\0\0\0}\x94(\x8c\x01"
       "a\x94]\x94(K\x01J\xfe\xff\xff\xff"
       "G@\x04\0\0\0\0\0\0N\x88"
       "e\x8c\x01"
@@ -60,7 +60,8 @@ TEST(Pickle, RefusesGlobalsThatRunCode) {
                       "cbuiltins\ngetattr\n."s),
               HasSubstr("'builtins.getattr'"));
   // By a dotted name out of a class that is known, and out of a module that begins like one.
-  EXPECT_THAT(refused("\x80\x04\x8c\x05torch\x8c\x10Size.__globals__\x93."s), HasSubstr("not allowed"));
+  EXPECT_THAT(refused("\x80\x04\x8c\x05torch\x8c\x10Size.__globals__\x93."s),
+              HasSubstr("not allowed"));
   EXPECT_THAT(refused("\x80\x02"
                       "cmegatron_evil.core\nrun\n."s,
                       common_rules()),
@@ -97,7 +98,8 @@ TEST(Pickle, RefusesCallsAndStatesOfOddThings) {
 
 TEST(Pickle, RefusesOpcodesThatAreNotKnown) {
   // INST, OBJ, extensions, protocol-0 texts and out-of-band buffers.
-  for (const std::string opcode : {"i", "o", "\x82", "\x83", "\x84", "S", "V", "P", "I", "\x97", "\xff"}) {
+  for (const std::string opcode :
+       {"i", "o", "\x82", "\x83", "\x84", "S", "V", "P", "I", "\x97", "\xff"}) {
     EXPECT_THAT(refused("\x80\x04" + opcode + "os\nsystem\n."), HasSubstr("opcode")) << opcode;
   }
   EXPECT_THAT(refused("\x80\x09."s), HasSubstr("protocol 9"));
@@ -115,15 +117,18 @@ TEST(Pickle, RefusesWhatEndsTooEarlyOrTooLate) {
   EXPECT_THAT(refused("\x80\x04"
                       "cos\nsys"s),
               HasSubstr("line without an end"));
+  EXPECT_THAT(refused("\x80\x04\x8c\x02\xc3(."s), HasSubstr("not valid UTF-8"));
   EXPECT_THAT(refused("\x80\x04h\x07."s), HasSubstr("memo holds nothing under 7"));
 }
 
 TEST(Pickle, LengthsAndMemoKeysAllocateNothing) {
   EXPECT_THAT(refused("\x80\x04X" + word32(0xffffffff) + "."), HasSubstr("4294967295 bytes"));
   EXPECT_THAT(refused("\x80\x04\x8d" + test::length_word(UINT64_MAX) + "."), HasSubstr("follow"));
-  EXPECT_THAT(refused("\x80\x04\x8e" + test::length_word(uint64_t{1} << 62) + "."), HasSubstr("follow"));
+  EXPECT_THAT(refused("\x80\x04\x8e" + test::length_word(uint64_t{1} << 62) + "."),
+              HasSubstr("follow"));
   EXPECT_THAT(refused("\x80\x04\x8b" + word32(0x7fffffff) + "."), HasSubstr("follow"));
-  EXPECT_THAT(refused("\x80\x04\x95" + test::length_word(1000) + "N."), HasSubstr("a frame of 1000"));
+  EXPECT_THAT(refused("\x80\x04\x95" + test::length_word(1000) + "N."),
+              HasSubstr("a frame of 1000"));
   // A key of a memo is a number like any other.
   const PickleDocument document("\x80\x04Nr" + word32(0xffffffff) + "0j" + word32(0xffffffff) + ".",
                                 metadata_rules(), kSource);
