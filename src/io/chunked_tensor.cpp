@@ -162,6 +162,7 @@ void ChunkedTensor::read(int64_t begin, int64_t bytes, void* data,
                          const ReadFile& read_file) const {
   check(begin >= 0 && bytes >= 0 && begin <= bytes_ && bytes <= bytes_ - begin,
         "a read stays inside its tensor");
+  if (bytes == 0) return;
   visit(begin, begin + bytes, [&](const Lines& lines) {
     read_lines(lines, begin, begin + bytes, static_cast<char*>(data), read_file);
   });

@@ -35,9 +35,7 @@ bool begins_with(std::string_view data, int64_t at, std::string_view signature) 
 
 TorchArchive::TorchArchive(const File& file, int64_t begin, int64_t length, std::string source)
     : file_(file), begin_(begin), length_(length), source_(std::move(source)) {
-  if (length < kEndBytes || !begins_with(read(0, 4), 0, "PK\x03\x04")) {
-    fail("no archive of torch.save (a zip file); other serialization formats are not read");
-  }
+  if (length < kEndBytes) fail(concat(length, " bytes are no archive of torch.save"));
   read_entries(find_directory());
 }
 
@@ -65,7 +63,9 @@ TorchArchive::Directory TorchArchive::find_directory() {
   // torch.save leaves no comment behind the record.
   const int64_t end = tail - kEndBytes;
   if (!begins_with(data, end, std::string_view("PK\x05\x06", 4))) {
-    fail("the archive has no end record where it ends (a truncated or damaged copy?)");
+    fail(
+        "no archive of torch.save (a zip file) ends here: a truncated or damaged copy, or another "
+        "serialization format, which is not read");
   }
   const Directory plain{static_cast<int64_t>(word(data, end + 16, 4)),
                         static_cast<int64_t>(word(data, end + 12, 4)),
