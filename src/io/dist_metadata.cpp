@@ -89,11 +89,12 @@ Place read_place(const PickleValue& info, const std::string& source) {
 }
 
 // Items of tensors by their names.
-std::map<std::string, Places> read_places(const PickleValue& storage, const DistMetadata& metadata,
+std::map<std::string, Places> read_places(const PickleValue& storage, DistMetadata& metadata,
                                           const std::string& source) {
   std::map<std::string, Places> places;
   for (const auto& [index, info] : entries_of(storage, source)) {
     const std::string name = text_of(field_of(*index, "fqn", source), source);
+    metadata.files.insert(text_of(field_of(*info, "relative_path", source), source));
     if (!metadata.tensors.contains(name)) continue;
     const std::string where = concat(source, ": tensor ", shown_name(name));
     const PickleValue* offset = index->find("offset");

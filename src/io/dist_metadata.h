@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,7 @@ struct DistTensor {
 struct DistMetadata {
   std::map<std::string, DistTensor> tensors;  // the wanted ones
   std::vector<std::string> objects;           // wanted names of other things than tensors, sorted
+  std::set<std::string> files;                // that any entry lies in
 };
 
 // `wanted`: whether the entries of a name are read at all. A pickle with anything but the classes

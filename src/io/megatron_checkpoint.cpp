@@ -117,19 +117,18 @@ void MegatronCheckpoint::open_files(const DistMetadata& metadata) {
     file_bytes_.push_back(static_cast<int64_t>(bytes));
   }
   files_ = std::make_unique<FilePool>(std::move(paths));
-  warn_of_other_files();
+  warn_of_other_files(metadata);
 }
 
 // Those of another run with more ranks, over which this one was written.
-void MegatronCheckpoint::warn_of_other_files() const {
+void MegatronCheckpoint::warn_of_other_files(const DistMetadata& metadata) const {
   std::error_code error;
   std::set<std::string> others;
   for (const auto& entry : fs::directory_iterator(folder_, error)) {
     const std::string name = entry.path().filename().string();
-    if (name.ends_with(".distcp") && !file_index_.contains(name)) others.insert(name);
+    if (name.ends_with(".distcp") && !metadata.files.contains(name)) others.insert(name);
   }
-  // Files of optimizer states alone are as they should be.
-  if (others.empty() || !dropped_.empty()) return;
+  if (others.empty()) return;
   log_warn("'", folder_.string(), "': ", others.size(), " files, e.g. '", *others.begin(),
            "', are not named by ", kMetadataFile, ": left there by another run?");
 }

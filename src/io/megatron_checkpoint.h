@@ -64,7 +64,7 @@ class MegatronCheckpoint : public TensorContainer {
   void add_stored(const std::string& key, const DistTensor& tensor);
   void add_tensors(const std::string& key, size_t stored, const MegatronShape& shape,
                    const std::string& source);
-  void warn_of_other_files() const;
+  void warn_of_other_files(const DistMetadata& metadata) const;
 
   fs::path folder_;
   Json config_;
