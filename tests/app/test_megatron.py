@@ -59,9 +59,8 @@ class Megatron(CliTest):
 
     def test_commands_that_read_a_source(self):
         iteration = self.megatron / "iter_0000100"
-        for folder in (self.megatron, iteration, self.nemo, self.nemo / "weights"):
-            # All values are the same; config.json is written in other words.
-            self.succeed("compare", folder, self.megatron)
+        self.succeed("compare", iteration, self.megatron)
+        self.succeed("compare", self.nemo / "weights", self.nemo)
         inspected = self.succeed_json("inspect", iteration)
         tensors = {tensor["name"]: tensor for tensor in inspected["tensors"]}
         names = {tensor["name"]: tensor
@@ -80,7 +79,7 @@ class Megatron(CliTest):
         quantize = ("quantize", "--model", folder, "--format", "int8", "--out", self.folder / "out")
         (folder / "__3_0.distcp").rename(self.folder / "away")
         self.refuse(INPUT, ["__3_0.distcp", "missing"], *quantize, ranks=2)
-        (folder / "__3_0.distcp").write_bytes((self.folder / "away").read_bytes()[:-5000])
+        (folder / "__3_0.distcp").write_bytes((self.folder / "away").read_bytes()[:300_000])
         self.refuse(INPUT, ["__3_0.distcp", "truncated"], *quantize)
         (folder / "common.pt").unlink()
         self.refuse(INPUT, ["--source-config"], *quantize)
