@@ -102,12 +102,23 @@ int64_t batch_size(const Options& options, int64_t longest) {
   return wanted > 0 ? wanted : std::clamp<int64_t>(kAutoPositions / longest, 1, kAutoRows);
 }
 
+std::unique_ptr<Tokenizer> tokenizer_of(const Checkpoint& checkpoint) {
+  const std::optional<fs::path>& folder = checkpoint.files();
+  return folder && has_tokenizer(*folder) ? load_tokenizer(*folder) : nullptr;
+}
+
+std::unique_ptr<Tokenizer> require_tokenizer(const Checkpoint& checkpoint) {
+  std::unique_ptr<Tokenizer> tokenizer = tokenizer_of(checkpoint);
+  if (tokenizer) return tokenizer;
+  throw InputError(concat("'", checkpoint.directory().string(),
+                          "' has no tokenizer: put its files there, or name their folder with "
+                          "--source-config"));
+}
+
 LoadedData load_data(const Options& options, const DataRequest& request,
                      const Checkpoint& checkpoint, const Model& model) {
   if (has_tensor_files(request)) return load_tensor_files(request, model);
-  const fs::path& folder = checkpoint.directory();
-  const std::unique_ptr<Tokenizer> tokenizer =
-      has_tokenizer(folder) ? load_tokenizer(folder) : nullptr;
+  const std::unique_ptr<Tokenizer> tokenizer = tokenizer_of(checkpoint);
   DatasetOptions dataset_options = request.options;
   dataset_options.vocabulary = model.vocabulary();
   dataset_options.decoder = decoder_options(checkpoint, model);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,11 @@ DataRequest data_request(const Options& options, const std::string& name);
 
 // --batch-size; auto: for samples of so many tokens.
 int64_t batch_size(const Options& options, int64_t longest);
+
+// The checkpoint's tokenizer; null where it has none.
+std::unique_ptr<Tokenizer> tokenizer_of(const Checkpoint& checkpoint);
+// The same where there must be one: an InputError otherwise.
+std::unique_ptr<Tokenizer> require_tokenizer(const Checkpoint& checkpoint);
 
 struct LoadedData {
   std::vector<Batch> batches;

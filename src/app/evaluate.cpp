@@ -41,6 +41,7 @@ Options options() {
                   "--recipe,\nthe model fake-quantized in memory.");
   options.group("What");
   options.text("model", "DIR", "", "the checkpoint, original or exported");
+  add_source_option(options);
   add_family_option(options);
   options.text("tasks", "NAME[,NAME]", "perplexity", "what to measure: " + joined(task_names()));
   options.paths("data", "evaluation text (as --calib); default: an embedded text");

@@ -45,7 +45,7 @@ std::optional<Recipe> fake_quantization_recipe(const Options& options) {
 
 Evaluated::Evaluated(const Options& options, const std::optional<Recipe>& recipe,
                      const RunSetup& setup)
-    : checkpoint(options.required("model")),
+    : checkpoint(open_source(options)),
       model(make_model(checkpoint, options.get("family"))),
       compute(compute_dtype(options, model_dtype(checkpoint))),
       limit(stage_limit(options, setup.cluster())) {

@@ -72,7 +72,7 @@ void run(const Options& options, const World* world) {
   const std::string path = options.required("store");
   const RunSetup setup(options, *world);
   const StatisticsStore store = StatisticsStore::open(path);
-  const Checkpoint checkpoint(model_dir);
+  const Checkpoint checkpoint = open_source(options);
   require_same_model(checkpoint, setup.cluster());
   if (store.text("model_fingerprint") != checkpoint.fingerprint()) {
     throw UsageError(

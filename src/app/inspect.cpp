@@ -17,6 +17,7 @@ Options options() {
   options.group("What");
   options.text("path", "PATH", "", "a folder, a .safetensors file or a .h5 store");
   options.positional("path");
+  add_source_option(options);
   options.flag("json", "print one JSON object");
   return options;
 }
@@ -29,8 +30,8 @@ Json tensor_json(const TensorInfo& info, const fs::path& file) {
           {"file", file.filename().string()}};
 }
 
-Json inspect_checkpoint(const fs::path& path) {
-  const Checkpoint checkpoint(path);
+Json inspect_checkpoint(const Options& options) {
+  const Checkpoint checkpoint = open_source(options, "path");
   Json tensors = Json::array();
   for (const std::string& name : checkpoint.names()) {
     tensors.push_back(tensor_json(checkpoint.info(name), checkpoint.file_of(name)));
@@ -99,7 +100,7 @@ void run(const Options& options, const World* /*world*/) {
   const fs::path path = options.required("path");
   if (!fs::exists(path)) throw InputError(concat("'", path.string(), "' does not exist"));
   const bool store = path.extension() == ".h5" || path.extension() == ".hdf5";
-  const Json json = fs::is_directory(path) ? inspect_checkpoint(path)
+  const Json json = fs::is_directory(path) ? inspect_checkpoint(options)
                     : store                ? inspect_store(path)
                                            : inspect_file(path);
   if (options.get_flag("json")) {

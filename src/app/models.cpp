@@ -17,6 +17,7 @@ Options options() {
                   "Lists the supported model families, or what one makes of a checkpoint.");
   options.group("What");
   options.text("model", "DIR", "", "list this checkpoint's linears and other tensors instead");
+  add_source_option(options);
   add_family_option(options);
   options.flag("markdown", "print the support matrix: published models by format");
   options.flag("json", "print one JSON object");
@@ -62,7 +63,7 @@ void print_family(const Json& family) {
 }
 
 void list_checkpoint(const Options& options) {
-  const Checkpoint checkpoint(options.get("model"));
+  const Checkpoint checkpoint = open_source(options);
   const std::string wanted = options.get("family");
   const Family& family = wanted.empty() ? family_of(checkpoint) : family_named(wanted);
   const auto model = make_model(checkpoint, family.name);

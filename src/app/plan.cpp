@@ -104,13 +104,14 @@ BatchShape planned_batches(const Options& options, const Model& model) {
 }
 
 // Of tokenizer and data, which a plan does not read.
-int64_t data_bytes(const BatchShape& batches, const fs::path& model) {
+int64_t data_bytes(const BatchShape& batches, const Checkpoint& checkpoint) {
   // A vocabulary in memory beside its file's text, as measured.
   constexpr int64_t kTokenizer = 8;
   std::error_code error;
   int64_t tokenizer = 0;
   for (const char* name : {"tokenizer.json", "tokenizer.model"}) {
-    const auto size = fs::file_size(model / name, error);
+    if (!checkpoint.files()) break;
+    const auto size = fs::file_size(*checkpoint.files() / name, error);
     if (!error) tokenizer = std::max(tokenizer, static_cast<int64_t>(size));
   }
   const int64_t positions =
@@ -279,7 +280,7 @@ void print_plan(const RunPlan& plan) {
 
 void run(const Options& options, const World* world) {
   const std::vector<Recipe> recipes = read_recipes(options);
-  const Checkpoint checkpoint(options.required("model"));
+  const Checkpoint checkpoint = open_source(options);
   const std::unique_ptr<Communicator> ranks = make_mpi_communicator(*world);
   RunPlan plan;
   plan.place = place_of(options, *world);
@@ -302,7 +303,7 @@ void run(const Options& options, const World* world) {
   plan.inputs.ranks = plan.place.ranks;
   plan.inputs.threads = plan.place.threads;
   plan.inputs.gpu = plan.place.gpu;
-  plan.inputs.base_bytes = host_bytes_now() + data_bytes(batches, checkpoint.directory());
+  plan.inputs.base_bytes = host_bytes_now() + data_bytes(batches, checkpoint);
   if (plan.place.gpu && !load_cuda_library().empty()) plan.inputs.base_bytes += kGpuProcess;
   choose_residency(options, source, targets, plan);
   plan.memory = predict_memory(plan.inputs);

@@ -155,7 +155,7 @@ void run(const Options& options, const World* world) {
   const RunSetup setup(options, *world);
   const bool speaks = setup.speaks();
 
-  const Checkpoint checkpoint(model_dir);
+  const Checkpoint checkpoint = open_source(options);
   require_same_model(checkpoint, setup.cluster());
   const std::unique_ptr<Model> model = open_model(options, checkpoint);
   const SourceLayout source(checkpoint, *model);

@@ -41,7 +41,8 @@ void print_table(const QuantizeResult& result) {
 }  // namespace
 
 void add_target_options(Options& options) {
-  options.text("model", "DIR", "", "the checkpoint: a Hugging Face folder");
+  options.text("model", "DIR", "", "the checkpoint: a Hugging Face, Megatron-core or NeMo folder");
+  add_source_option(options);
   add_family_option(options);
   options.text("format", "NAME[,NAME]", "", "formats to write (halftone formats lists them)");
   options.text("recipe", "NAME|FILE.yaml", "", "a built-in recipe or your own instead of --format");

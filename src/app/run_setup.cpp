@@ -170,6 +170,15 @@ void RunSetup::make_loading(const Options& options, at::Device device) {
   loading_ = std::make_unique<Loading>(Loading{*meeting_, *loading_ranks_});
 }
 
+void add_source_option(Options& options) {
+  options.text("source-config", "DIR", "",
+               "take config.json, tokenizer and all but the weights from this folder");
+}
+
+Checkpoint open_source(const Options& options, const std::string& name) {
+  return Checkpoint(options.required(name), options.get("source-config"));
+}
+
 void require_same_model(const Checkpoint& checkpoint, const Cluster& cluster) {
   require_same(cluster.control, concat("model in '", checkpoint.directory().string(), "'"),
                checkpoint.fingerprint());

@@ -42,6 +42,11 @@ class RunSetup {
   std::unique_ptr<Cluster> cluster_;
 };
 
+// --source-config: another folder's configuration and tokenizer.
+void add_source_option(Options& options);
+// The checkpoint that the option `name` names, with --source-config. Headers only.
+Checkpoint open_source(const Options& options, const std::string& name = "model");
+
 // UsageError unless all ranks see the same model in `checkpoint`'s folder.
 void require_same_model(const Checkpoint& checkpoint, const Cluster& cluster);
 

@@ -1,6 +1,7 @@
 #include <cstdio>
 
 #include "app/commands.h"
+#include "app/data.h"
 #include "app/evaluated.h"
 #include "app/generation.h"
 #include "core/error.h"
@@ -20,6 +21,7 @@ Options options() {
                   "them. Ends on SIGTERM or SIGINT.");
   options.group("What");
   options.text("model", "DIR", "", "the checkpoint, original or exported");
+  add_source_option(options);
   add_family_option(options);
   options.text("served-name", "NAME", "", "the model's name in answers; default: its folder's");
   options.integer("context", 0, 0, INT64_MAX,
@@ -92,7 +94,7 @@ void run(const Options& options, const World* world) {
   const RunSetup setup(options, *world);
   install_stop_signals();
   Evaluated evaluated(options, recipe, setup);
-  const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(evaluated.checkpoint.directory());
+  const std::unique_ptr<Tokenizer> tokenizer = require_tokenizer(evaluated.checkpoint);
   const int64_t positions = evaluated.model->max_positions();
   const int64_t context = options.get_integer("context");
   if (context > positions) {

@@ -50,7 +50,7 @@ TaskResult run(const ChoiceTask& task, const Options& options, const RunSetup& s
     throw UsageError(std::string(task.name) +
                      " is for decoder-only models; this one has an encoder");
   }
-  const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(evaluated.checkpoint.directory());
+  const std::unique_ptr<Tokenizer> tokenizer = require_tokenizer(evaluated.checkpoint);
   const std::vector<ChoiceQuestion> questions =
       read_choice_questions(task, task_data(options, task.name), options.get_integer("limit"));
   const Rows rows = rows_of(questions, *tokenizer, options.get_flag("add-bos"), *evaluated.model);

@@ -1,3 +1,4 @@
+#include "app/data.h"
 #include "app/evaluation_task.h"
 #include "app/generation.h"
 #include "core/error.h"
@@ -38,9 +39,7 @@ std::string line_of(const GenerationRequest& request, const Generated& result,
 
 TaskResult run(const Options& options, const RunSetup& setup, Evaluated& evaluated,
                Json& /*about_run*/) {
-  const fs::path& folder = evaluated.checkpoint.directory();
-  const std::unique_ptr<Tokenizer> tokenizer =
-      has_tokenizer(folder) ? load_tokenizer(folder) : nullptr;
+  const std::unique_ptr<Tokenizer> tokenizer = tokenizer_of(evaluated.checkpoint);
   const StopStrings stops(tokenizer.get(), options.get_paths("stop"));
   std::vector<GenerationRequest> requests;
   int64_t longest = 0;

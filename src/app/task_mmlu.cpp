@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "app/data.h"
 #include "app/evaluation_task.h"
 #include "app/generation.h"
 #include "core/error.h"
@@ -31,7 +32,7 @@ std::string table_of(const Json& result) {
 
 TaskResult run(const Options& options, const RunSetup& setup, Evaluated& evaluated,
                Json& /*about_run*/) {
-  const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(evaluated.checkpoint.directory());
+  const std::unique_ptr<Tokenizer> tokenizer = require_tokenizer(evaluated.checkpoint);
   const int64_t length = std::min(kPromptTokens, evaluated.model->max_positions() - kAnswerTokens);
   const MmluSet set =
       read_mmlu(task_data(options, "mmlu"), *tokenizer,

@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "core/log.h"
+#include "io/megatron_checkpoint.h"
 #include "text/tokenizer.h"
 
 namespace halftone {
@@ -20,6 +21,11 @@ Options options() {
   options.flag("plain", "without special tokens");
   options.flag("decode", "from ids to {\"text\": ...}, special tokens skipped");
   return options;
+}
+
+fs::path tokenizer_folder(const fs::path& model) {
+  const std::optional<MegatronFolder> distributed = find_megatron(model);
+  return distributed && distributed->tokenizer ? *distributed->tokenizer : model;
 }
 
 // Ids of a line: {"ids": [...]}, {"input_ids": [...]} or a bare list.
@@ -58,7 +64,8 @@ std::string converted(const Json& line, const std::string& place, const Tokenize
 }
 
 void run(const Options& options, const World* /*world*/) {
-  const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(options.required("model"));
+  const std::unique_ptr<Tokenizer> tokenizer =
+      load_tokenizer(tokenizer_folder(options.required("model")));
   const std::string& path = options.required("input");
   std::ifstream file(path);
   if (!file) throw InputError(concat("cannot open '", path, "'"));

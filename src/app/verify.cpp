@@ -28,9 +28,13 @@ Options options() {
   options.text("dir", "DIR", "", "the exported checkpoint");
   options.positional("dir");
   options.text("against", "SOURCE", "", "the checkpoint that it was made from");
+<<<<<<< HEAD
   options.text("workspace", "DIR", "",
                "where the unified form of TensorRT-LLM's rank files is made for --against and "
                "--calib, on a file system of all hosts; default: the system's temporary folder");
+=======
+  add_source_option(options);
+>>>>>>> dcp
   add_family_option(options);
   options.group("Engines");
   add_engine_option(options);
@@ -53,8 +57,10 @@ struct Against {
   std::unique_ptr<Model> model;
   SourceLayout layout;
 
-  Against(const fs::path& folder, const std::string& family)
-      : checkpoint(folder), model(open(checkpoint, family)), layout(checkpoint, *model) {}
+  explicit Against(const Options& options)
+      : checkpoint(open_source(options, "against")),
+        model(open(checkpoint, options.get("family"))),
+        layout(checkpoint, *model) {}
 
  private:
   static std::unique_ptr<Model> open(const Checkpoint& checkpoint, const std::string& family) {
@@ -137,7 +143,7 @@ void verify_contents(const Options& options, const Checkpoint& checkpoint, const
   const Cluster& cluster = setup.cluster();
   std::optional<Against> against;
   if (options.given("against")) {
-    against.emplace(options.get("against"), options.get("family"));
+    against.emplace(options);
     require_same_architecture(checkpoint, against->checkpoint);
     require_same_model(against->checkpoint, cluster);
   }

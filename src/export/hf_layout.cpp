@@ -23,6 +23,9 @@ class Planner {
   std::vector<std::vector<TensorSpec>> collect(Accounting& accounting) {
     for (size_t s = 0; s < model_.stages().size(); ++s) collect_stage(s, accounting);
     drop_tied(accounting);
+    for (const auto& [name, reason] : source_.checkpoint().dropped()) {
+      accounting.dropped.push_back({name, reason});
+    }
     for (const StoredTensor& stored : source_.extra()) {
       if (seen_.count(stored.pieces.front().tensor) > 0) continue;
       account(stored, accounting, accounting.copied);

@@ -82,15 +82,17 @@ void write_configs(const Checkpoint& source, const QuantConfig& config, const fs
 }
 
 void copy_other_files(const Checkpoint& source, const fs::path& directory) {
+  if (!source.files()) return;
+  const fs::path& from = *source.files();
   std::set<std::string> names;
-  for (const auto& entry : fs::directory_iterator(source.directory())) {
+  for (const auto& entry : fs::directory_iterator(from)) {
     if (entry.is_regular_file()) names.insert(entry.path().filename().string());
   }
   for (const std::string& name : names) {
     if (name == "generation_config.json") {
-      write_generation_config(source.directory() / name, directory / name);
+      write_generation_config(from / name, directory / name);
     } else if (is_copied(name)) {
-      copy_file_synced(source.directory() / name, directory / name);
+      copy_file_synced(from / name, directory / name);
     }
   }
 }

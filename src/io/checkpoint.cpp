@@ -8,7 +8,8 @@
 #include "core/log.h"
 #include "core/memory.h"
 #include "core/sha256.h"
-#include "io/safetensors_header.h"
+#include "io/megatron_checkpoint.h"
+#include "io/safetensors_container.h"
 #include "io/shown_name.h"
 
 namespace halftone {
@@ -19,12 +20,6 @@ constexpr const char* kIndexFile = "model.safetensors.index.json";
 
 // Shard name -> the tensors that the index places there.
 using Index = std::map<std::string, std::set<std::string>>;
-
-// The index comes from outside: it must not lead out of the folder.
-bool is_plain_file_name(const std::string& name) {
-  return !name.empty() && name != "." && name.find("..") == std::string::npos &&
-         name.find_first_of(std::string("/\\\0", 3)) == std::string::npos;
-}
 
 // What cannot be looked at counts as missing.
 bool is_there(const fs::path& path) {
@@ -106,32 +101,35 @@ void check_index(const Index& index, const Holders& holders,
 
 }  // namespace
 
-Checkpoint::Checkpoint(const fs::path& directory)
-    : Checkpoint(directory, false, [](const FileFault& fault) { throw InputError(fault.text); }) {}
+Checkpoint::Checkpoint(const fs::path& directory, const fs::path& source_config)
+    : Checkpoint(directory, source_config, false,
+                 [](const FileFault& fault) { throw InputError(fault.text); }) {}
 
 Checkpoint::Checkpoint(const fs::path& directory, std::vector<FileFault>& faults)
-    : Checkpoint(directory, true, [&](FileFault fault) { faults.push_back(std::move(fault)); }) {}
+    : Checkpoint(directory, {}, true,
+                 [&](FileFault fault) { faults.push_back(std::move(fault)); }) {}
 
-Checkpoint::Checkpoint(const fs::path& directory, bool collects, const OnFault& on_fault)
+Checkpoint::Checkpoint(const fs::path& directory, const fs::path& source_config, bool collects,
+                       const OnFault& on_fault)
     : directory_(directory) {
   if (std::error_code error; !fs::is_directory(directory, error)) {
     throw InputError(
         concat("'", directory.string(), "' is not a folder; expected a Hugging Face checkpoint"));
   }
-  config_ = read_json_file(directory / "config.json");
-  if (!config_.is_object()) {
-    throw InputError(concat("'", (directory / "config.json").string(),
-                            "': expected a JSON object, found ", config_.dump().substr(0, 80)));
+  const std::optional<MegatronFolder> distributed = find_megatron(directory);
+  if (!source_config.empty() || !distributed) {
+    files_ = source_config.empty() ? directory : source_config;
+    config_path_ = *files_ / "config.json";
+    config_ = read_json_file(config_path_);
+    if (!config_.is_object()) {
+      throw InputError(concat("'", config_path_.string(), "': expected a JSON object, found ",
+                              config_.dump().substr(0, 80)));
+    }
   }
-
-  const fs::path single_path = directory / kSingleFile;
-  if (is_there(directory / kIndexFile)) {
-    open_index(collects, on_fault);
-  } else if (is_there(single_path)) {
-    open_file(single_path, collects, on_fault);
+  if (distributed) {
+    open_distributed(*distributed, !config_path_.empty());
   } else {
-    throw InputError(concat("'", directory.string(), "' holds neither ", kSingleFile, " nor ",
-                            kIndexFile, "; expected a Hugging Face checkpoint in safetensors"));
+    open_safetensors(collects, on_fault);
   }
 
   for (size_t shard = 0; shard < shards_.size(); ++shard) {
@@ -143,6 +141,33 @@ Checkpoint::Checkpoint(const fs::path& directory, bool collects, const OnFault& 
   // What memory could not keep until it is read again need not go through the page cache.
   if (total_bytes() > available_host_bytes() / 4) {
     for (const auto& shard : shards_) shard->bypass_cache();
+  }
+}
+
+// Weights of a training run are never quantized, whatever the configuration beside them says.
+void Checkpoint::open_distributed(const MegatronFolder& folder, bool has_config) {
+  if (has_config && config_.erase("quantization_config") > 0) {
+    log_warn("'", config_path_.string(), "': quantization_config is left out of account: '",
+             directory_.string(), "' holds weights as they were trained");
+  }
+  auto weights = std::make_unique<MegatronCheckpoint>(folder, has_config ? config_ : Json());
+  if (!has_config) {
+    config_ = weights->config();
+    files_ = folder.tokenizer;
+  }
+  for (const auto& [name, reason] : weights->dropped()) dropped_.push_back({name, reason});
+  shards_.push_back(std::move(weights));
+}
+
+void Checkpoint::open_safetensors(bool collects, const OnFault& on_fault) {
+  const fs::path single_path = directory_ / kSingleFile;
+  if (is_there(directory_ / kIndexFile)) {
+    open_index(collects, on_fault);
+  } else if (is_there(single_path)) {
+    open_file(single_path, collects, on_fault);
+  } else {
+    throw InputError(concat("'", directory_.string(), "' holds neither ", kSingleFile, " nor ",
+                            kIndexFile, "; expected a Hugging Face checkpoint in safetensors"));
   }
 }
 
@@ -194,7 +219,12 @@ void Checkpoint::open_file(const fs::path& path, bool collects, const OnFault& o
       return;
     }
   }
-  shards_.push_back(std::make_unique<SafetensorsFile>(path));
+  shards_.push_back(std::make_unique<SafetensorsContainer>(path));
+}
+
+std::string Checkpoint::config_source() const {
+  if (!config_path_.empty()) return config_path_.string();
+  return concat("the configuration of '", directory_.string(), "'");
 }
 
 bool Checkpoint::has(const std::string& name) const {
@@ -215,7 +245,8 @@ const TensorInfo& Checkpoint::info(const std::string& name) const {
 }
 
 const fs::path& Checkpoint::file_of(const std::string& name) const {
-  return shards_[place_of(name).shard]->path();
+  const Place& place = place_of(name);
+  return shards_[place.shard]->file_of(*place.info);
 }
 
 void Checkpoint::read(const std::string& name, int64_t begin, int64_t bytes, void* data) const {
@@ -225,7 +256,9 @@ void Checkpoint::read(const std::string& name, int64_t begin, int64_t bytes, voi
 
 std::vector<char> Checkpoint::read_all(const std::string& name) const {
   const Place& place = place_of(name);
-  return shards_[place.shard]->read_all(*place.info);
+  std::vector<char> data(static_cast<size_t>(place.info->bytes));
+  shards_[place.shard]->read(*place.info, 0, place.info->bytes, data.data());
+  return data;
 }
 
 int64_t Checkpoint::total_bytes() const {
@@ -242,19 +275,16 @@ std::string Checkpoint::fingerprint() const {
     sum.update(frame.data(), frame.size());
     sum.update(text.data(), text.size());
   };
-  const std::string config = read_text_file(directory_ / "config.json");
+  const std::string config = config_path_.empty() ? config_.dump() : read_text_file(config_path_);
   add("config.json", static_cast<int64_t>(config.size()), config);
-  for (const auto& shard : shards_) {
-    const File file = File::open_for_reading(shard->path());
-    add(shard->path().filename().string(), file.size(), read_safetensors_header(file));
-  }
+  for (const auto& shard : shards_) shard->identify(add);
   return sum.hex();
 }
 
 int64_t Checkpoint::change_time() const {
   int64_t latest = 0;
   for (const auto& shard : shards_) {
-    latest = std::max(latest, halftone::change_time(shard->path()));
+    latest = std::max(latest, shard->change_time());
   }
   return latest;
 }

@@ -3,11 +3,12 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/json.h"
-#include "io/safetensors.h"
+#include "io/tensor_container.h"
 
 namespace halftone {
 
@@ -27,9 +28,13 @@ struct FileFault {
 // model.safetensors.index.json. Opening reads the headers only. A missing shard, a tensor that the
 // index places in a file which does not hold it, a tensor of a shard that the index does not name,
 // one name in two shards, a shard name with a '/' or '..': InputErrors.
+// Or a distributed checkpoint of Megatron-core or NeMo (megatron_checkpoint.h), which then looks
+// the same.
 class Checkpoint {
  public:
-  explicit Checkpoint(const fs::path& directory);
+  // `source_config`: a folder whose config.json and other files stand for those beside the weights;
+  // empty: none.
+  explicit Checkpoint(const fs::path& directory, const fs::path& source_config = {});
   // The same for one who wants to know all faults of its files: they are added to `faults` instead
   // of thrown, and the checkpoint holds what could be opened. Other bad input is still an
   // InputError.
@@ -37,6 +42,16 @@ class Checkpoint {
 
   const fs::path& directory() const { return directory_; }
   const Json& config() const { return config_; }
+  // What to call the configuration in messages: its file's path, or whose it is.
+  std::string config_source() const;
+  // The folder of the tokenizer and all other files that are no weights; nullopt: there are none.
+  const std::optional<fs::path>& files() const { return files_; }
+  // Entries that are no tensors of a model, and why.
+  struct Dropped {
+    std::string name;
+    std::string reason;
+  };
+  const std::vector<Dropped>& dropped() const { return dropped_; }
   // All tensors in name order.
   const std::vector<std::string>& names() const { return names_; }
   bool has(const std::string& name) const;
@@ -59,14 +74,20 @@ class Checkpoint {
     const TensorInfo* info;
   };
   using OnFault = std::function<void(FileFault)>;
-  Checkpoint(const fs::path& directory, bool collects, const OnFault& on_fault);
+  Checkpoint(const fs::path& directory, const fs::path& source_config, bool collects,
+             const OnFault& on_fault);
+  void open_distributed(const struct MegatronFolder& folder, bool has_config);
+  void open_safetensors(bool collects, const OnFault& on_fault);
   void open_index(bool collects, const OnFault& on_fault);
   void open_file(const fs::path& path, bool collects, const OnFault& on_fault);
   const Place& place_of(const std::string& name) const;
 
   fs::path directory_;
+  std::optional<fs::path> files_;
+  fs::path config_path_;  // empty: the configuration was made of what the weights' folder says
   Json config_;
-  std::vector<std::unique_ptr<SafetensorsFile>> shards_;
+  std::vector<std::unique_ptr<TensorContainer>> shards_;
+  std::vector<Dropped> dropped_;
   std::map<std::string, Place> places_;
   std::vector<std::string> names_;
 };

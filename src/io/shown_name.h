@@ -14,4 +14,10 @@ inline std::string shown_name(const std::string& name) {
   return inner.size() <= 300 ? "'" + inner + "'" : "'" + inner.substr(0, 300) + "...'";
 }
 
+// Whether a file's name from a file stays in its folder.
+inline bool is_plain_file_name(const std::string& name) {
+  return !name.empty() && name != "." && name.find("..") == std::string::npos &&
+         name.find_first_of(std::string("/\\\0", 3)) == std::string::npos;
+}
+
 }  // namespace halftone

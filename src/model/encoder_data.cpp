@@ -26,16 +26,17 @@ std::optional<FoundId> find_id(const Json& json, const char* key, const std::str
 
 FoundId start_id(const Checkpoint& checkpoint) {
   constexpr const char* kStart = "decoder_start_token_id";
-  const fs::path config = checkpoint.directory() / "config.json";
-  const fs::path generation = checkpoint.directory() / "generation_config.json";
-  auto found = find_id(checkpoint.config(), kStart, config.string());
+  const std::string config = checkpoint.config_source();
+  const fs::path generation =
+      checkpoint.files().value_or(checkpoint.directory()) / "generation_config.json";
+  auto found = find_id(checkpoint.config(), kStart, config);
   if (!found && fs::exists(generation)) {
     found = find_id(read_json_file(generation), kStart, generation.string());
   }
-  if (!found) found = find_id(checkpoint.config(), "pad_token_id", config.string());
+  if (!found) found = find_id(checkpoint.config(), "pad_token_id", config);
   if (!found) {
-    throw InputError(concat(config.string(), ": '", kStart,
-                            "' is missing: the decoder needs it to ", "begin with"));
+    throw InputError(
+        concat(config, ": '", kStart, "' is missing: the decoder needs it to ", "begin with"));
   }
   return *found;
 }

@@ -9,7 +9,7 @@ namespace halftone {
 namespace {
 
 std::string config_path(const Checkpoint& checkpoint) {
-  return (checkpoint.directory() / "config.json").string();
+  return checkpoint.config_source();
 }
 
 std::string architecture_of(const Checkpoint& checkpoint) {

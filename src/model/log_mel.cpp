@@ -53,12 +53,13 @@ void read_preprocessor(const ConfigReader& config, LogMelOptions& options) {
 }  // namespace
 
 LogMelOptions log_mel_options(const Checkpoint& checkpoint) {
-  const ConfigReader config(checkpoint.config(), (checkpoint.directory() / "config.json").string());
+  const ConfigReader config(checkpoint.config(), checkpoint.config_source());
   LogMelOptions options;
   options.mel_bins = config.size_or("num_mel_bins", 80);
   options.frames = 2 * config.size_or("max_source_positions", 1500);
-  const fs::path preprocessor = checkpoint.directory() / "preprocessor_config.json";
-  const fs::path processor = checkpoint.directory() / "processor_config.json";
+  const fs::path folder = checkpoint.files().value_or(checkpoint.directory());
+  const fs::path preprocessor = folder / "preprocessor_config.json";
+  const fs::path processor = folder / "processor_config.json";
   if (fs::exists(preprocessor)) {
     const Json json = read_json_file(preprocessor);
     read_preprocessor(ConfigReader(json, preprocessor.string()), options);

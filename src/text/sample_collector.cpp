@@ -127,7 +127,7 @@ std::vector<TokenId> SampleCollector::encode(const std::string& text,
   if (tokenizer_ == nullptr) {
     throw InputError(concat(origin,
                             ": a text needs a tokenizer, and the model has none: give ids "
-                            "in 'input_ids'"));
+                            "in 'input_ids', or a folder with a tokenizer with --source-config"));
   }
   if (text.empty()) return {};
   std::vector<TokenId> ids = tokenizer_->encode(text, options_.add_special);

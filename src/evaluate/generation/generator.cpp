@@ -96,7 +96,8 @@ const char* name_of(FinishReason reason) {
 }
 
 std::vector<int64_t> stop_ids_of(const Checkpoint& checkpoint, int64_t vocabulary) {
-  const fs::path generation = checkpoint.directory() / "generation_config.json";
+  const fs::path folder = checkpoint.files().value_or(checkpoint.directory());
+  const fs::path generation = folder / "generation_config.json";
   Json ids;
   std::string source = generation.string();
   if (fs::exists(generation)) {
@@ -104,7 +105,7 @@ std::vector<int64_t> stop_ids_of(const Checkpoint& checkpoint, int64_t vocabular
     if (config.is_object() && config.contains("eos_token_id")) ids = config["eos_token_id"];
   }
   if (ids.is_null()) {
-    source = checkpoint.directory() / "config.json";
+    source = folder / "config.json";
     const Json& config = checkpoint.config();
     const Json& text = config.contains("text_config") ? config["text_config"] : config;
     for (const Json* from : {&text, &config}) {
