@@ -33,8 +33,7 @@ Value filter_map(Run& run, const Value& value, const Arguments& arguments) {
     const auto given = bind(arguments, "map", {"attribute", "default"}, 1);
     const ListPtr elements = run.elements(value);
     for (const Value& item : elements->items) {
-      Value found = reach(run, item, given[0]);
-      items.push_back(found.is_undefined() && given[1] != nullptr ? *given[1] : std::move(found));
+      items.push_back(reach(run, item, given[0], given[1]));
     }
     return run.list(std::move(items), List::Kind::kGenerator);
   }
@@ -88,16 +87,20 @@ std::span<const NamedBuiltin> choosing_filters() {
   return kFilters;
 }
 
-Value reach(Run& run, const Value& item, const Value* attribute) {
+Value reach(Run& run, const Value& item, const Value* attribute, const Value* fallback) {
   if (attribute == nullptr || attribute->is_none()) return item;
-  if (attribute->text() == nullptr) return get_item(run, item, *attribute);
+  const auto step = [&](const Value& from, const Value& key) {
+    Value found = get_item(run, from, key);
+    return found.is_undefined() && fallback != nullptr ? *fallback : found;
+  };
+  if (attribute->text() == nullptr) return step(item, *attribute);
   Value value = item;
   for (const std::string_view part : split(*attribute->text(), ".", -1, false)) {
     int64_t index = 0;
     const auto end = std::from_chars(part.data(), part.data() + part.size(), index);
     const bool number = !part.empty() && part[0] != '-' && end.ec == std::errc() &&
                         end.ptr == part.data() + part.size();
-    value = get_item(run, value, number ? Value(index) : Value(std::string(part)));
+    value = step(value, number ? Value(index) : Value(std::string(part)));
   }
   return value;
 }

@@ -12,8 +12,9 @@ std::span<const NamedBuiltin> number_filters();
 std::span<const NamedBuiltin> list_filters();
 std::span<const NamedBuiltin> choosing_filters();
 
-// What `attribute='a.0.b'` of filters reaches in an item; null: the item.
-Value reach(Run& run, const Value& item, const Value* attribute);
+// What `attribute='a.0.b'` of filters reaches in an item; null: the item. What is undefined on the
+// way is `fallback`, if there is one.
+Value reach(Run& run, const Value& item, const Value* attribute, const Value* fallback = nullptr);
 // Texts in lower case unless cases count.
 Value sort_key(Run& run, const Value& value, bool case_sensitive);
 

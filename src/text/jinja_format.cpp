@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
 #include <cstdio>
 
@@ -36,9 +38,8 @@ class PercentFormat {
       }
       run_.need_room(out_.size());
     }
-    const size_t given = tuple_ != nullptr          ? tuple_->items.size()
-                         : value_.dict() == nullptr ? 1
-                                                    : used_;
+    const bool may_be_left = value_.dict() != nullptr || value_.list() != nullptr;
+    const size_t given = tuple_ != nullptr ? tuple_->items.size() : may_be_left ? used_ : 1;
     if (used_ < given) throw Fault("'%' is given more values than its format takes");
     return std::move(out_);
   }
@@ -163,10 +164,86 @@ class PercentFormat {
   std::string out_;
 };
 
+// "{}", "{0}", "{name}", with .attributes and [keys]; no format behind a colon.
+class BraceFormat {
+ public:
+  BraceFormat(Run& run, const std::string& format, const Arguments& arguments)
+      : run_(run), format_(format), arguments_(arguments) {}
+
+  std::string run() {
+    for (size_t at = 0; at < format_.size(); ++at) {
+      const char c = format_[at];
+      if (c != '{' && c != '}') {
+        out_ += c;
+      } else if (at + 1 < format_.size() && format_[at + 1] == c) {
+        out_ += format_[at++];
+      } else {
+        const size_t close = c == '{' ? format_.find('}', at) : std::string::npos;
+        if (close == std::string::npos) throw Fault("'format' with a brace alone");
+        const Value value = field(format_.substr(at + 1, close - at - 1));
+        out_ += to_text(run_, value);
+        at = close;
+      }
+      run_.need_room(out_.size());
+    }
+    return std::move(out_);
+  }
+
+ private:
+  Value field(std::string name) {
+    if (name.find_first_of(":!{") != std::string::npos) {
+      throw Fault(concat("'format' with '{", name, "}': formats of a field are not supported"));
+    }
+    const size_t end = std::min(name.find_first_of(".["), name.size());
+    std::string_view rest = std::string_view(name).substr(end);
+    Value value = first(name.substr(0, end));
+    while (!rest.empty()) {
+      const bool item = rest[0] == '[';
+      const size_t close = item ? rest.find(']') : rest.find_first_of(".[", 1);
+      if (item && close == std::string_view::npos) throw Fault("'format' with '[' without ']'");
+      const std::string key(rest.substr(1, close == std::string_view::npos ? close : close - 1));
+      int64_t index = 0;
+      const auto parsed = std::from_chars(key.data(), key.data() + key.size(), index);
+      const bool number = item && parsed.ptr == key.data() + key.size() && !key.empty();
+      value = item ? get_item(run_, value, number ? Value(index) : Value(key))
+                   : get_attribute(run_, value, key);
+      rest = close == std::string_view::npos ? "" : rest.substr(item ? close + 1 : close);
+    }
+    return value;
+  }
+
+  const Value& first(const std::string& name) {
+    size_t index = next_;
+    if (name.empty()) {
+      ++next_;
+    } else if (name.find_first_not_of("0123456789") == std::string::npos) {
+      std::from_chars(name.data(), name.data() + name.size(), index);
+    } else {
+      for (const auto& [key, value] : arguments_.named) {
+        if (key == name) return value;
+      }
+      throw Fault(concat("'format' is given no '", name, "'"));
+    }
+    if (index < arguments_.positional.size()) return arguments_.positional[index];
+    throw Fault(
+        concat("'format' is given ", arguments_.positional.size(), " value(s), needs ", index + 1));
+  }
+
+  Run& run_;
+  const std::string& format_;
+  const Arguments& arguments_;
+  size_t next_ = 0;
+  std::string out_;
+};
+
 }  // namespace
 
 Value format_percent(Run& run, const Value& format, const Value& value) {
   return run.text(PercentFormat(run, *format.text(), value).run());
+}
+
+Value format_braces(Run& run, const Value& format, const Arguments& arguments) {
+  return run.text(BraceFormat(run, *format.text(), arguments).run());
 }
 
 }  // namespace halftone::jinja

@@ -66,7 +66,7 @@ Value filter_reverse(Run& run, const Value& value, const Arguments& arguments) {
     const Value step(int64_t{-1});
     return get_slice(run, value, nullptr, nullptr, &step);
   }
-  std::vector<Value> items = run.elements(value.defined())->items;
+  std::vector<Value> items = run.elements(value)->items;
   std::ranges::reverse(items);
   return run.list(std::move(items), List::Kind::kGenerator);
 }

@@ -11,6 +11,8 @@ namespace halftone::jinja {
 Value arithmetic(Run& run, std::string_view op, const Value& left, const Value& right);
 // "..." % value
 Value format_percent(Run& run, const Value& format, const Value& value);
+// "...".format(...)
+Value format_braces(Run& run, const Value& format, const Arguments& arguments);
 
 bool equal(Run& run, const Value& left, const Value& right);
 // == != < <= > >= in, not in

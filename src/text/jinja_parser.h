@@ -74,6 +74,9 @@ class Parser {
   ExpressionPtr parse_product();
   ExpressionPtr parse_power();
   ExpressionPtr parse_unary(bool with_filters);
+  ExpressionPtr arithmetic(int line, ExpressionPtr left, ExpressionPtr (Parser::*operand)());
+
+  // Operands and what is behind them (jinja_parse_operands.cpp).
   ExpressionPtr parse_primary();
   ExpressionPtr parse_name();
   ExpressionPtr parse_number();
@@ -87,7 +90,6 @@ class Parser {
   ExpressionPtr parse_call(ExpressionPtr function);
   void parse_arguments(Node& parent, CallArguments& arguments);
   std::string parse_dotted_name();
-  ExpressionPtr arithmetic(int line, ExpressionPtr left, ExpressionPtr (Parser::*operand)());
 
   std::vector<Token> tokens_;
   size_t at_ = 0;

@@ -98,7 +98,7 @@ ListPtr Run::elements(const Value& value) {
   if (const std::string* text = value.text()) {
     for (size_t at = 0; at < text->size();) {
       const size_t bytes = utf8_char_at(*text, at).bytes;
-      items.push_back(this->text(text->substr(at, bytes), value.is_markup()));
+      items.push_back(this->text(text->substr(at, bytes)));
       at += bytes;
     }
   } else if (const Dict* dict = value.dict()) {

@@ -1,12 +1,13 @@
 #include <algorithm>
 #include <array>
-#include <charconv>
 
 #include "core/log.h"
 #include "text/jinja_operators.h"
 #include "text/jinja_print.h"
 #include "text/jinja_string_methods.h"
 #include "text/jinja_text.h"
+#include "text/unicode.h"
+#include "text/utf8.h"
 
 namespace halftone::jinja {
 
@@ -153,118 +154,57 @@ Value method_count(Run& run, const Value& self, const Arguments& arguments) {
   return Value(count);
 }
 
-// Python's classes of characters, for ASCII; what is beyond would need its tables.
-template <bool (*kIs)(char), bool kNeedsCase = false>
+// A text with letters that have a case, all in the one.
+template <bool kUpper>
+Value method_has_case(Run& run, const Value& self, const Arguments& arguments) {
+  bind(arguments, kUpper ? "isupper" : "islower", {}, 0);
+  const std::string& text = *self.text();
+  run.need_room(text.size() * 3);
+  const std::string upper = upper_case(text);
+  const std::string lower = lower_case(text);
+  return Value(upper != lower && text == (kUpper ? upper : lower));
+}
+
+bool is_alpha(char32_t code) {
+  const char32_t lower = code | 0x20U;
+  return code < 0x80 ? lower >= 'a' && lower <= 'z' : is_letter(code);
+}
+
+NumericType number_kind(char32_t code) {
+  if (code >= 0x80) return numeric_type(code);
+  return code >= '0' && code <= '9' ? NumericType::kDecimal : NumericType::kNone;
+}
+
+bool is_decimal(char32_t code) {
+  return number_kind(code) == NumericType::kDecimal;
+}
+
+bool is_digit(char32_t code) {
+  return is_decimal(code) || number_kind(code) == NumericType::kDigit;
+}
+
+bool is_numeric(char32_t code) {
+  return number_kind(code) != NumericType::kNone;
+}
+
+bool is_alnum(char32_t code) {
+  return is_alpha(code) || is_numeric(code);
+}
+
+template <bool (*kIs)(char32_t)>
 Value method_class(Run& /*run*/, const Value& self, const Arguments& arguments) {
   bind(arguments, "a class of characters", {}, 0);
   const std::string& text = *self.text();
-  if (std::ranges::any_of(text, [](char c) { return (c & 0x80) != 0; })) {
-    throw Fault("classes of characters (isalpha, isdigit, ...) are known for ASCII only");
+  for (size_t at = 0; at < text.size();) {
+    const Utf8Char c = utf8_char_at(text, at);
+    if (!kIs(c.code)) return Value(false);
+    at += c.bytes;
   }
-  const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
-  if (kNeedsCase) {
-    return Value(std::ranges::any_of(text, is_letter) &&
-                 std::ranges::all_of(text, [&](char c) { return !is_letter(c) || kIs(c); }));
-  }
-  return Value(!text.empty() && std::ranges::all_of(text, kIs));
+  return Value(!text.empty());
 }
-
-bool is_upper(char c) {
-  return c >= 'A' && c <= 'Z';
-}
-bool is_lower(char c) {
-  return c >= 'a' && c <= 'z';
-}
-bool is_digit(char c) {
-  return c >= '0' && c <= '9';
-}
-bool is_alpha(char c) {
-  return is_upper(c) || is_lower(c);
-}
-bool is_alnum(char c) {
-  return is_alpha(c) || is_digit(c);
-}
-
-Value method_isspace(Run& /*run*/, const Value& self, const Arguments& arguments) {
-  bind(arguments, "isspace", {}, 0);
-  const std::string& text = *self.text();
-  return Value(!text.empty() && skip_python_space(text, 0) == text.size());
-}
-
-// "{}", "{0}", "{name}", with .attributes and [keys]; no format behind a colon.
-class BraceFormat {
- public:
-  BraceFormat(Run& run, const std::string& format, const Arguments& arguments)
-      : run_(run), format_(format), arguments_(arguments) {}
-
-  std::string run() {
-    for (size_t at = 0; at < format_.size(); ++at) {
-      const char c = format_[at];
-      if (c != '{' && c != '}') {
-        out_ += c;
-      } else if (at + 1 < format_.size() && format_[at + 1] == c) {
-        out_ += format_[at++];
-      } else {
-        const size_t close = c == '{' ? format_.find('}', at) : std::string::npos;
-        if (close == std::string::npos) throw Fault("'format' with a brace alone");
-        const Value value = field(format_.substr(at + 1, close - at - 1));
-        out_ += to_text(run_, value);
-        at = close;
-      }
-      run_.need_room(out_.size());
-    }
-    return std::move(out_);
-  }
-
- private:
-  Value field(std::string name) {
-    if (name.find_first_of(":!{") != std::string::npos) {
-      throw Fault(concat("'format' with '{", name, "}': formats of a field are not supported"));
-    }
-    const size_t end = std::min(name.find_first_of(".["), name.size());
-    std::string_view rest = std::string_view(name).substr(end);
-    Value value = first(name.substr(0, end));
-    while (!rest.empty()) {
-      const bool item = rest[0] == '[';
-      const size_t close = item ? rest.find(']') : rest.find_first_of(".[", 1);
-      if (item && close == std::string_view::npos) throw Fault("'format' with '[' without ']'");
-      const std::string key(rest.substr(1, close == std::string_view::npos ? close : close - 1));
-      int64_t index = 0;
-      const auto parsed = std::from_chars(key.data(), key.data() + key.size(), index);
-      const bool number = item && parsed.ptr == key.data() + key.size() && !key.empty();
-      value = item ? get_item(run_, value, number ? Value(index) : Value(key))
-                   : get_attribute(run_, value, key);
-      rest = close == std::string_view::npos ? "" : rest.substr(item ? close + 1 : close);
-    }
-    return value;
-  }
-
-  const Value& first(const std::string& name) {
-    size_t index = next_;
-    if (name.empty()) {
-      ++next_;
-    } else if (std::ranges::all_of(name, is_digit)) {
-      std::from_chars(name.data(), name.data() + name.size(), index);
-    } else {
-      for (const auto& [key, value] : arguments_.named) {
-        if (key == name) return value;
-      }
-      throw Fault(concat("'format' is given no '", name, "'"));
-    }
-    if (index < arguments_.positional.size()) return arguments_.positional[index];
-    throw Fault(
-        concat("'format' is given ", arguments_.positional.size(), " value(s), needs ", index + 1));
-  }
-
-  Run& run_;
-  const std::string& format_;
-  const Arguments& arguments_;
-  size_t next_ = 0;
-  std::string out_;
-};
 
 Value method_format(Run& run, const Value& self, const Arguments& arguments) {
-  return run.text(BraceFormat(run, *self.text(), arguments).run());
+  return format_braces(run, self, arguments);
 }
 
 constexpr std::array kMethods = {
@@ -277,14 +217,14 @@ constexpr std::array kMethods = {
     NamedBuiltin{"index", &method_index<false>},
     NamedBuiltin{"rindex", &method_index<true>},
     NamedBuiltin{"count", &method_count},
-    NamedBuiltin{"isupper", &method_class<&is_upper, true>},
-    NamedBuiltin{"islower", &method_class<&is_lower, true>},
+    NamedBuiltin{"isupper", &method_has_case<true>},
+    NamedBuiltin{"islower", &method_has_case<false>},
     NamedBuiltin{"isdigit", &method_class<&is_digit>},
-    NamedBuiltin{"isdecimal", &method_class<&is_digit>},
-    NamedBuiltin{"isnumeric", &method_class<&is_digit>},
+    NamedBuiltin{"isdecimal", &method_class<&is_decimal>},
+    NamedBuiltin{"isnumeric", &method_class<&is_numeric>},
     NamedBuiltin{"isalpha", &method_class<&is_alpha>},
     NamedBuiltin{"isalnum", &method_class<&is_alnum>},
-    NamedBuiltin{"isspace", &method_isspace},
+    NamedBuiltin{"isspace", &method_class<&is_python_space>},
     NamedBuiltin{"format", &method_format},
 };
 

@@ -75,17 +75,19 @@ void For::run_over(Run& run, const ScopePtr& scope, const Value& iterable_value,
   run.line = line;
   const auto loop = std::make_shared<Loop>(run.elements(iterable_value), std::move(keep),
                                            std::move(recurse), level);
-  bool any = false;
+  bool completed = false;
   while (loop->advance()) {
-    any = true;
     run.step();
     const auto inner = std::make_shared<Scope>(scope);
     inner->set(loop_name, Value(loop));
     target.assign(run, inner, loop->current());
-    if (execute_body(body, run, inner) == Flow::kBreak) break;
+    const Flow flow = execute_body(body, run, inner);
+    if (flow == Flow::kBreak) break;
+    completed |= flow == Flow::kNext;
   }
   loop->finish();
-  if (!any) execute_body(otherwise, run, std::make_shared<Scope>(scope));
+  // As in jinja2: also where every iteration ended early.
+  if (!completed) execute_body(otherwise, run, std::make_shared<Scope>(scope));
 }
 
 Flow Jump::execute(Run& /*run*/, const ScopePtr& /*scope*/) const {

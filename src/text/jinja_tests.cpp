@@ -3,6 +3,7 @@
 
 #include "core/log.h"
 #include "text/jinja_operators.h"
+#include "text/jinja_print.h"
 #include "text/jinja_string_methods.h"
 
 namespace halftone::jinja {
@@ -48,7 +49,7 @@ bool is_mapping(const Value& value) {
   return value.dict() != nullptr;
 }
 bool is_callable(const Value& value) {
-  return value.callable() != nullptr || value.loop() != nullptr;
+  return value.callable() != nullptr || value.loop() != nullptr || value.is_undefined();
 }
 bool is_escaped(const Value& value) {
   return value.is_markup();
@@ -76,14 +77,10 @@ Value test_divisible(Run& run, const Value& value, const Arguments& arguments) {
   return Value(equal(run, arithmetic(run, "%", value, *given[0]), Value(int64_t{0})));
 }
 
-Value test_lower(Run& run, const Value& value, const Arguments& arguments) {
-  return run.call(*find_method(value.text() != nullptr ? value : Value(std::string()), "islower"),
-                  arguments);
-}
-
-Value test_upper(Run& run, const Value& value, const Arguments& arguments) {
-  return run.call(*find_method(value.text() != nullptr ? value : Value(std::string()), "isupper"),
-                  arguments);
+template <bool kUpper>
+Value test_case(Run& run, const Value& value, const Arguments& arguments) {
+  const Value text = run.text(to_text(run, value));
+  return run.call(*find_method(text, kUpper ? "isupper" : "islower"), arguments);
 }
 
 Value test_same(Run& run, const Value& value, const Arguments& arguments) {
@@ -135,8 +132,8 @@ constexpr std::array kTests = {
     NamedBuiltin{"odd", &test_parity<1>},
     NamedBuiltin{"even", &test_parity<0>},
     NamedBuiltin{"divisibleby", &test_divisible},
-    NamedBuiltin{"lower", &test_lower},
-    NamedBuiltin{"upper", &test_upper},
+    NamedBuiltin{"lower", &test_case<false>},
+    NamedBuiltin{"upper", &test_case<true>},
     NamedBuiltin{"sameas", &test_same},
     NamedBuiltin{"filter", &test_filter_name},
     NamedBuiltin{"test", &test_test_name},

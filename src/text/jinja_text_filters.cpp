@@ -93,12 +93,6 @@ Value filter_join(Run& run, const Value& value, const Arguments& arguments) {
   return joined(run, given[0] == nullptr ? "" : to_text(run, *given[0]), items);
 }
 
-Value filter_wordcount(Run& run, const Value& value, const Arguments& arguments) {
-  bind(arguments, "wordcount", {}, 0);
-  const Value text = soft_text(run, value);
-  return Value(static_cast<int64_t>(split(*text.text(), std::nullopt, -1, false).size()));
-}
-
 Value filter_indent(Run& run, const Value& value, const Arguments& arguments) {
   const auto given = bind(arguments, "indent", {"width", "first", "blank"}, 0);
   const std::string* text = value.defined().text();
@@ -150,23 +144,14 @@ Value filter_tojson(Run& run, const Value& value, const Arguments& arguments) {
 }
 
 constexpr std::array kFilters = {
-    NamedBuiltin{"trim", &filter_trim},
-    NamedBuiltin{"upper", &filter_upper},
-    NamedBuiltin{"lower", &filter_lower},
-    NamedBuiltin{"capitalize", &filter_capitalize},
-    NamedBuiltin{"title", &filter_title},
-    NamedBuiltin{"center", &filter_center},
-    NamedBuiltin{"replace", &filter_replace},
-    NamedBuiltin{"string", &filter_string},
-    NamedBuiltin{"safe", &filter_safe},
-    NamedBuiltin{"escape", &filter_escape},
-    NamedBuiltin{"e", &filter_escape},
-    NamedBuiltin{"forceescape", &filter_forceescape},
-    NamedBuiltin{"format", &filter_format},
-    NamedBuiltin{"join", &filter_join},
-    NamedBuiltin{"wordcount", &filter_wordcount},
-    NamedBuiltin{"indent", &filter_indent},
-    NamedBuiltin{"tojson", &filter_tojson},
+    NamedBuiltin{"trim", &filter_trim},       NamedBuiltin{"upper", &filter_upper},
+    NamedBuiltin{"lower", &filter_lower},     NamedBuiltin{"capitalize", &filter_capitalize},
+    NamedBuiltin{"title", &filter_title},     NamedBuiltin{"center", &filter_center},
+    NamedBuiltin{"replace", &filter_replace}, NamedBuiltin{"string", &filter_string},
+    NamedBuiltin{"safe", &filter_safe},       NamedBuiltin{"escape", &filter_escape},
+    NamedBuiltin{"e", &filter_escape},        NamedBuiltin{"forceescape", &filter_forceescape},
+    NamedBuiltin{"format", &filter_format},   NamedBuiltin{"join", &filter_join},
+    NamedBuiltin{"indent", &filter_indent},   NamedBuiltin{"tojson", &filter_tojson},
 };
 
 }  // namespace

@@ -93,6 +93,23 @@ bool is_printable(char32_t code) {
   return (U_GET_GC_MASK(static_cast<UChar32>(code)) & (U_GC_C_MASK | U_GC_Z_MASK)) == 0;
 }
 
+bool is_letter(char32_t code) {
+  return (U_GET_GC_MASK(static_cast<UChar32>(code)) & U_GC_L_MASK) != 0;
+}
+
+NumericType numeric_type(char32_t code) {
+  switch (u_getIntPropertyValue(static_cast<UChar32>(code), UCHAR_NUMERIC_TYPE)) {
+    case U_NT_DECIMAL:
+      return NumericType::kDecimal;
+    case U_NT_DIGIT:
+      return NumericType::kDigit;
+    case U_NT_NUMERIC:
+      return NumericType::kNumeric;
+    default:
+      return NumericType::kNone;
+  }
+}
+
 bool is_combining_mark(char32_t code) {
   static const icu::UnicodeSet marks =
       make_set("[[[[:M:]&[:age=9.0:]][\\u1CF2\\u1CF3]]-[\\U000111C9]]");

@@ -24,6 +24,9 @@ std::string unicode_lower_case(std::string_view text);
 std::string unicode_upper_case(std::string_view text);
 // Neither a control, a format character, unassigned nor white space; as Python's isprintable().
 bool is_printable(char32_t code);
+bool is_letter(char32_t code);
+enum class NumericType { kNone, kDecimal, kDigit, kNumeric };
+NumericType numeric_type(char32_t code);
 bool is_combining_mark(char32_t code);
 bool is_punctuation(char32_t code);
 // Where the characters as a reader sees them (extended grapheme clusters) end.

@@ -32,6 +32,12 @@ std::string unicode_upper_case(std::string_view /*text*/) {
 bool is_printable(char32_t /*code*/) {
   refuse("Python's repr() beyond ASCII");
 }
+bool is_letter(char32_t /*code*/) {
+  refuse("letters beyond ASCII");
+}
+NumericType numeric_type(char32_t /*code*/) {
+  refuse("digits beyond ASCII");
+}
 bool is_combining_mark(char32_t /*code*/) {
   refuse("combining marks");
 }
