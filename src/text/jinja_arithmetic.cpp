@@ -52,19 +52,32 @@ Value whole(std::string_view op, int64_t left, int64_t right) {
   return Value(result);
 }
 
+double modulo(double left, double right) {
+  const double rest = std::fmod(left, right);
+  if (rest == 0) return std::copysign(0.0, right);
+  return (rest < 0) != (right < 0) ? rest + right : rest;
+}
+
+// As Python: the quotient that belongs to the modulo, not the rounded left / right.
+double floor_quotient(double left, double right) {
+  const double quotient = (left - modulo(left, right)) / right;
+  if (quotient == 0) return std::copysign(0.0, left / right);
+  const double floor = std::floor(quotient);
+  return quotient - floor > 0.5 ? floor + 1 : floor;
+}
+
 Value real(std::string_view op, double left, double right) {
   if (op == "+") return Value(left + right);
   if (op == "-") return Value(left - right);
   if (op == "*") return Value(left * right);
   if (op == "/") return Value(left / right);
-  if (op == "//") return Value(std::floor(left / right));
   if (op == "**") {
     const double result = std::pow(left, right);
-    if (std::isnan(result) && !std::isnan(left)) throw Fault("a power that is no real number");
+    const bool fits = std::isfinite(result) || !std::isfinite(left) || !std::isfinite(right);
+    if (!fits) throw Fault("a power that no number holds");
     return Value(result);
   }
-  const double rest = std::fmod(left, right);
-  return Value(rest != 0 && (rest < 0) != (right < 0) ? rest + right : rest);
+  return op == "//" ? Value(floor_quotient(left, right)) : Value(modulo(left, right));
 }
 
 Value numbers(std::string_view op, const Value& left, const Value& right) {
@@ -125,7 +138,7 @@ bool can_repeat(const Value& value) {
 
 Value arithmetic(Run& run, std::string_view op, const Value& left, const Value& right) {
   if (left.number() && right.number()) return numbers(op, left, right);
-  if (op == "%" && left.text() != nullptr) return format_percent(run, left, right.defined());
+  if (op == "%" && left.text() != nullptr) return format_percent(run, left, right);
   if (op == "+" && left.text() != nullptr && right.text() != nullptr) {
     return add_texts(run, left, right);
   }

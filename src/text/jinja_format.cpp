@@ -38,7 +38,8 @@ class PercentFormat {
       }
       run_.need_room(out_.size());
     }
-    const bool may_be_left = value_.dict() != nullptr || value_.list() != nullptr;
+    const bool may_be_left =
+        value_.dict() != nullptr || value_.list() != nullptr || value_.is_undefined();
     const size_t given = tuple_ != nullptr ? tuple_->items.size() : may_be_left ? used_ : 1;
     if (used_ < given) throw Fault("'%' is given more values than its format takes");
     return std::move(out_);

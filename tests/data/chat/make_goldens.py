@@ -1,4 +1,5 @@
-"""Writes goldens/*.json: what transformers renders of every template over every case.
+"""Writes goldens/*.json, what transformers renders of every template over every case, and the
+results in language.json.
 
     python make_goldens.py FOLDER
 
@@ -43,14 +44,35 @@ def render(template, case):
         return {"fails": type(error).__name__}
 
 
+def language_result(template, variables):
+    try:
+        # The function behind the cache.
+        compiled = utils._cached_compile_jinja_template(template)
+        return {"text": compiled.render(**copy.deepcopy(variables))}
+    except Exception as error:  # whatever Python raises there is an error of the template
+        return {"fails": type(error).__name__}
+
+
+def write_language(folder):
+    language = json.loads((HERE / "language.json").read_text(encoding="utf-8"))
+    variables = language["variables"]
+    lines = [json.dumps([template, language_result(template, variables)], ensure_ascii=False)
+             for template, _ in language["cases"]]
+    text = '{"variables": %s,\n"cases": [\n%s\n]}\n' % (
+        json.dumps(variables, ensure_ascii=False), ",\n".join(lines))
+    (Path(folder) / "language.json").write_text(text, encoding="utf-8")
+
+
 def main(folder):
+    (Path(folder) / "goldens").mkdir(exist_ok=True)
     cases = json.loads((HERE / "cases.json").read_text(encoding="utf-8"))
     for path in sorted((HERE / "templates").glob("*.jinja")):
         with open(path, encoding="utf-8", newline="") as file:
             template = file.read()
         goldens = {case["name"]: render(template, case) for case in cases}
         text = json.dumps(goldens, ensure_ascii=False, indent=1) + "\n"
-        (Path(folder) / f"{path.stem}.json").write_text(text, encoding="utf-8")
+        (Path(folder) / "goldens" / f"{path.stem}.json").write_text(text, encoding="utf-8")
+    write_language(folder)
 
 
 if __name__ == "__main__":

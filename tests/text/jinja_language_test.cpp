@@ -1,0 +1,167 @@
+// The language itself against jinja2, and templates that mean harm.
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "tests/text/chat_fixture.h"
+#include "text/jinja_template.h"
+
+namespace halftone {
+namespace {
+
+using jinja::Limits;
+using jinja::Template;
+
+std::string render(const std::string& text, const Json& variables = Json::object(),
+                   const Limits& limits = {}) {
+  return Template(text, "T").render(variables, &a_friday, limits);
+}
+
+void expect_refused(const std::string& text, const std::string& part, const Limits& limits = {}) {
+  SCOPED_TRACE(text.substr(0, 200));
+  expect_error<InputError>([&] { render(text, Json::object(), limits); }, part);
+}
+
+std::string repeated(const std::string& part, int times) {
+  std::string text;
+  for (int i = 0; i < times; ++i) text += part;
+  return text;
+}
+
+TEST(JinjaLanguageTest, EqualsJinja2) {
+  const Json file = read_json_file(chat_folder() / "language.json");
+  const Json& variables = file.at("variables");
+  ASSERT_GT(file.at("cases").size(), 1000U);
+  for (const Json& one : file.at("cases")) {
+    const auto text = one[0].get<std::string>();
+    SCOPED_TRACE(text);
+    if (one[1].contains("text")) {
+      EXPECT_EQ(render(text, variables), one[1].at("text").get<std::string>());
+    } else {
+      expect_error<InputError>([&] { render(text, variables); }, "T, line ");
+    }
+  }
+}
+
+TEST(JinjaLanguageTest, ErrorsNameTheLineAndWhatWasFound) {
+  expect_refused("a\n{% if x %}\nb", "T, line 2: a block without its 'endif'");
+  expect_refused("a\n{{ x\n", "T, line 2: a tag '{{' without its '}}'");
+  expect_refused("\n\n{# x", "T, line 3: a comment '{#' without its '#}'");
+  expect_refused("{% raw %}\n{{ x }}", "T, line 1: a block 'raw' without its 'endraw'");
+  expect_refused("{{ 'abc }}", "T, line 1: a text without its closing quote");
+  expect_refused("\n{{ (1] }}", "T, line 2: unexpected ']', expected ')'");
+  expect_refused("{{ a b }}", "expected '}}', found 'b'");
+  expect_refused("{% extends 'x' %}", "unexpected tag 'extends'; supported: if, for, ");
+  expect_refused("{{ a ? b }}", "unexpected character '?'");
+  expect_refused("{% if a %}\n{{ b.c.d }}{% endif %}{{ b.c }}", "T, line 1: 'b' is undefined");
+  expect_refused("\n{{ [1].append(2) }}", "T, line 2: templates may not change a list: 'append'");
+  expect_refused("{{ {}.update({}) }}", "templates may not change a dict: 'update'");
+  expect_refused("{{ 1 | nothing }}", "there is no filter 'nothing'");
+  expect_refused("{{ 1 is nothing }}", "there is no test 'nothing'");
+  expect_refused("{{ 1 + 'a' }}", "'+' is not for 'int' and 'str'");
+  expect_refused("{{ range }}", "a function has no text");
+  expect_refused("{{ ''.__class__.__mro__ }}", "'str' has no '__class__'");
+  expect_refused("{{ 9223372036854775807 + 1 }}", "an integer beyond 64 bits");
+  expect_refused("{{ 9223372036854775808 }}", "expected an integer of 64 bits");
+  expect_refused("\n\n{{ raise_exception('no ' ~ 1) }}", "T, line 3: the template refuses: no 1");
+  expect_refused("\xFF", "not valid UTF-8 at byte 0");
+  expect_error<InputError>([] { render("{{ x }}", {{"x", UINT64_MAX}}); }, "beyond 64 bits");
+}
+
+TEST(JinjaLanguageTest, Dates) {
+  EXPECT_EQ(render("{{ strftime_now('%d %b %Y, %A') }}"), "26 Jul 2024, Friday");
+  expect_refused("{{ strftime_now('%Y' * 1000) }}", "a format that is too long");
+}
+
+TEST(JinjaHostileTest, DeepTemplates) {
+  expect_refused("{{ " + repeated("(", 100000) + "1", "nested deeper than 100 levels");
+  expect_refused("{{ " + repeated("[", 100000), "nested deeper than 100 levels");
+  expect_refused("{{ " + repeated("not ", 100000) + "1 }}", "nested deeper than 100 levels");
+  expect_refused("{{ " + repeated("-", 100000) + "1 }}", "nested deeper than 100 levels");
+  expect_refused(repeated("{% if 1 %}", 100000), "nested deeper than 100 levels");
+  expect_refused("{{ 1" + repeated(" + 1", 100000) + " }}", "more than 500 nested parts");
+  expect_refused("{{ 1" + repeated(" ** 1", 100000) + " }}", "more than 500 nested parts");
+  expect_refused("{{ a" + repeated(".b", 100000) + " }}", "more than 500 nested parts");
+  expect_refused("{{ a" + repeated("|trim", 100000) + " }}", "more than 500 nested parts");
+  expect_refused("{{ 1" + repeated(" if 1", 100000) + " }}", "more than 500 nested parts");
+  expect_refused("{% set " + repeated("(", 100000) + "a", "nested deeper than 100 levels");
+  EXPECT_EQ(render("{{ 'a'" + repeated(" ~ 'a'", 100000) + " }}").size(), 100001U);
+  EXPECT_EQ(render("{{ 0" + repeated(" or 0", 100000) + " }}"), "0");
+}
+
+TEST(JinjaHostileTest, Loops) {
+  const std::string loop = "{% for a in range(100000) %}";
+  expect_refused(loop + loop + "{% endfor %}{% endfor %}", "takes more than 50000000 steps");
+  expect_refused("{{ range(100001)|list }}", "'range' of more than 100000 numbers");
+  expect_refused("{{ range(0, 9223372036854775807, 1) }}", "'range' of more than 100000 numbers");
+  expect_refused(loop + loop + "x{% endfor %}{% endfor %}",
+                 "the template makes more than 1000 bytes",
+                 {.steps = 1'000'000, .bytes = 4'000'000});
+}
+
+TEST(JinjaHostileTest, Bytes) {
+  const std::string limit = "makes more than 268435456 bytes";
+  expect_refused("{{ 'a' * 9223372036854775807 }}", limit);
+  expect_refused("{{ [1] * 9223372036854775807 }}", limit);
+  expect_refused("{{ '' * 9223372036854775807 }}{{ [] * 9223372036854775807 }}{{ x.y }}",
+                 "'x' is undefined");
+  expect_refused("{{ 'a'.center(9223372036854775807) }}", limit);
+  expect_refused("{{ 'a'.zfill(9223372036854775807) }}", limit);
+  expect_refused("{{ 'a'|indent(9223372036854775807, true) }}", limit);
+  expect_refused("{{ [1]|tojson(indent=9223372036854775807) }}", limit);
+  expect_refused("{{ '%999999999999d' % 1 }}", limit);
+  expect_refused("{{ ('a' * 100000).replace('', 'b' * 100000) }}", limit);
+  expect_refused("{{ (('a' * 20000) ~ ',').split('') }}", "an empty separator");
+  expect_refused("{{ (['a' * 100000] * 100000)|join }}", limit);
+  // Twice as long with every step.
+  expect_refused(
+      "{% set n = namespace(a='ab') %}{% for i in range(64) %}{% set n.a = n.a ~ n.a %}"
+      "{% endfor %}",
+      limit);
+  // Few bytes that print as many.
+  const std::string shared =
+      "{% set n = namespace(a=[1, 2]) %}{% for i in range(60) %}{% set n.a = [n.a, n.a] %}"
+      "{% endfor %}";
+  expect_refused(shared + "{{ n.a }}", "makes more than 268435456 bytes");
+  expect_refused(shared + "{{ n.a|tojson }}", "takes more than 50000000 steps");
+  expect_refused(shared +
+                     "{% set m = n.a %}{% set n.a = [1, 2] %}{% for i in range(60) %}"
+                     "{% set n.a = [n.a, n.a] %}{% endfor %}{{ m == n.a }}",
+                 "takes more than 50000000 steps");
+}
+
+TEST(JinjaHostileTest, Recursion) {
+  expect_refused("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+                 "macros call each other too deeply");
+  expect_refused(
+      "{% macro a() %}{{ b() }}{% endmacro %}{% macro b() %}{% if 1 %}{{ [a()] }}"
+      "{% endif %}{% endmacro %}{{ a() }}",
+      "macros call each other too deeply");
+  expect_refused(
+      "{% macro m(x) %}{{ caller(1) }}{% endmacro %}{% macro r() %}{% call(z) m(1) %}"
+      "{{ r() }}{% endcall %}{% endmacro %}{{ r() }}",
+      "macros call each other too deeply");
+  expect_refused("{% for a in [1] recursive %}{{ loop([1]) }}{% endfor %}",
+                 "macros call each other too deeply");
+  expect_refused(
+      "{% set n = namespace(a=[]) %}{% for i in range(99999) %}{% set n.a = [n.a] %}"
+      "{% endfor %}",
+      "nested deeper than 200 levels");
+  expect_refused(
+      "{% set n = namespace(a={}) %}{% for i in range(99999) %}"
+      "{% set n.a = {'a': n.a.items} %}{% endfor %}",
+      "nested deeper than 200 levels");
+  // A thing that holds itself neither leaks nor prints for ever.
+  expect_refused("{% set n = namespace() %}{% set n.n = n %}{{ [n.n] }}",
+                 "a namespace has no text");
+  expect_refused(
+      "{% set n = namespace() %}{% for i in [1] %}{% set n.l = loop %}{% endfor %}"
+      "{{ n.l(1) }}",
+      "needs a for with 'recursive'");
+  EXPECT_EQ(
+      render("{% set n = namespace() %}{% for i in [1, 2] %}{% macro m() %}{{ i }}{% endmacro %}"
+             "{% set n.m = m %}{% endfor %}{{ n.m() }}"),
+      "2");
+}
+
+}  // namespace
+}  // namespace halftone
