@@ -38,7 +38,10 @@ std::vector<NamedText> from_files(const fs::path& directory) {
   if (fs::exists(file)) found.push_back(read_text(kDefault, file));
   const fs::path more = directory / "additional_chat_templates";
   if (!fs::is_directory(more)) return found;
-  for (const auto& entry : fs::directory_iterator(more)) {
+  std::error_code error;
+  const fs::directory_iterator entries(more, error);
+  if (error) throw ReadError(concat("cannot read '", more.string(), "': ", error.message()));
+  for (const auto& entry : entries) {
     if (entry.path().extension() != ".jinja") continue;
     found.push_back(read_text(entry.path().stem().string(), entry.path()));
   }

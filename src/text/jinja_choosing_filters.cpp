@@ -52,6 +52,7 @@ Value filter_choose(Run& run, const Value& value, const Arguments& arguments) {
   constexpr size_t kTest = kAttribute ? 1 : 0;
   const auto& given = arguments.positional;
   if (kAttribute && given.empty()) throw Fault("'selectattr' needs the name of an attribute");
+  if (!value.truthy()) return run.list({}, List::Kind::kGenerator);
   Builtin test = nullptr;
   Arguments rest;
   if (given.size() > kTest) {
@@ -61,7 +62,6 @@ Value filter_choose(Run& run, const Value& value, const Arguments& arguments) {
     rest = behind(arguments, kTest + 1);
   }
   std::vector<Value> items;
-  if (!value.truthy()) return run.list({}, List::Kind::kGenerator);
   const ListPtr elements = run.elements(value);
   for (const Value& item : elements->items) {
     run.step();

@@ -149,6 +149,9 @@ Value filter_unique(Run& run, const Value& value, const Arguments& arguments) {
   const ListPtr elements = run.elements(value);
   for (const Value& item : elements->items) {
     Value key = sort_key(run, reach(run, item, given[1]), cases);
+    if (key.dict() != nullptr || key.list() != nullptr) {
+      throw Fault(concat("'unique' is not for items of type ", key.type_name()));
+    }
     if (std::ranges::any_of(keys, [&](const Value& seen) { return equal(run, seen, key); }))
       continue;
     keys.push_back(std::move(key));

@@ -14,7 +14,7 @@ void Parser::end_tag() {
 Body Parser::parse_body(Node* parent, const std::vector<std::string_view>& ends) {
   const Deeper deeper(*this);
   Body body;
-  const int begun = current().line;
+  const int begun = parent != nullptr ? parent->line : 1;
   const auto add = [&](std::unique_ptr<Statement> statement) {
     if (parent != nullptr) raise(*parent, statement->height);
     body.push_back(std::move(statement));

@@ -17,10 +17,10 @@ class Run;
 
 // What a template may use before it is stopped with an error.
 struct Limits {
-  int64_t steps = 50'000'000;          // evaluated nodes, elements and pieces of text looked at
+  int64_t steps = 20'000'000;          // evaluated nodes, elements and pieces of text looked at
   int64_t bytes = int64_t{256} << 20;  // made by all steps together
   int64_t range = 100'000;             // elements of a range, as in transformers
-  int height = 5000;                   // of nested nodes, through the bodies of the macros called
+  int height = 2000;                   // of nested nodes, through the bodies of the macros called
 };
 
 // Of text that is looked at.

@@ -131,7 +131,7 @@ Value get_slice(Run& run, const Value& object, const Value* start, const Value* 
     return run.list(std::move(items), list->kind);
   }
   const std::string* text = object.defined().text();
-  if (text == nullptr) throw Fault(concat("'", object.type_name(), "' cannot be sliced"));
+  if (text == nullptr) return missing(object, "slice");
   const std::vector<size_t> offsets = code_point_offsets(*text);
   run.step(static_cast<int64_t>(text->size()) / kBytesPerStep);
   std::string out;

@@ -14,6 +14,7 @@ struct Tree;
 
 // A template of transformers' dialect: trim_blocks, lstrip_blocks, loop controls, {% generation %},
 // lists and dicts that nothing changes. It reads no file and runs nothing of the host's.
+// Our own: the distributions package no implementation in C++ that runs these templates.
 class Template {
  public:
   // InputError naming `source` and the line where the text cannot be read.

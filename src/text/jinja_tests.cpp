@@ -95,12 +95,12 @@ Value test_same(Run& run, const Value& value, const Arguments& arguments) {
 
 Value test_filter_name(Run& /*run*/, const Value& value, const Arguments& arguments) {
   bind(arguments, "filter", {}, 0);
-  return Value(find_filter(text_argument(value, "filter")) != nullptr);
+  return Value(value.text() != nullptr && find_filter(*value.text()) != nullptr);
 }
 
 Value test_test_name(Run& /*run*/, const Value& value, const Arguments& arguments) {
   bind(arguments, "test", {}, 0);
-  return Value(find_test(text_argument(value, "test")) != nullptr);
+  return Value(value.text() != nullptr && find_test(*value.text()) != nullptr);
 }
 
 enum class Order { kEqual, kNotEqual, kLess, kLessEqual, kGreater, kGreaterEqual, kIn };

@@ -162,35 +162,4 @@ Value make_dict(Dict dict) {
   return Value(std::make_shared<const Dict>(std::move(dict)));
 }
 
-Value from_json(const Json& json) {
-  switch (json.type()) {
-    case Json::value_t::boolean:
-      return Value(json.get<bool>());
-    case Json::value_t::number_unsigned:
-      if (json.get<uint64_t>() > uint64_t{INT64_MAX}) {
-        throw Fault(concat("the integer ", json.dump(), " is beyond 64 bits"));
-      }
-      [[fallthrough]];
-    case Json::value_t::number_integer:
-      return Value(json.get<int64_t>());
-    case Json::value_t::number_float:
-      return Value(json.get<double>());
-    case Json::value_t::string:
-      return Value(json.get<std::string>());
-    case Json::value_t::array: {
-      std::vector<Value> items;
-      items.reserve(json.size());
-      for (const Json& item : json) items.push_back(from_json(item));
-      return make_list(std::move(items));
-    }
-    case Json::value_t::object: {
-      Dict dict;
-      for (const auto& [key, value] : json.items()) dict.set(Value(key), from_json(value));
-      return make_dict(std::move(dict));
-    }
-    default:
-      return {};
-  }
-}
-
 }  // namespace halftone::jinja

@@ -11,8 +11,6 @@
 #include <variant>
 #include <vector>
 
-#include "core/json.h"
-
 // The template language of chat templates: Jinja as Hugging Face's transformers runs it, over
 // values that behave as Python's. Lists, dicts and texts never change once they are made.
 namespace halftone::jinja {
@@ -132,8 +130,5 @@ struct Namespace {
 constexpr int kMaxValueDepth = 200;
 Value make_list(std::vector<Value> items, List::Kind kind = List::Kind::kList);
 Value make_dict(Dict dict);
-
-// Integers beyond 64 bits are a Fault.
-Value from_json(const Json& json);
 
 }  // namespace halftone::jinja

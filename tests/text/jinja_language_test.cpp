@@ -52,7 +52,7 @@ TEST(JinjaLanguageTest, ErrorsNameTheLineAndWhatWasFound) {
   expect_refused("{{ a b }}", "expected '}}', found 'b'");
   expect_refused("{% extends 'x' %}", "unexpected tag 'extends'; supported: if, for, ");
   expect_refused("{{ a ? b }}", "unexpected character '?'");
-  expect_refused("{% if a %}\n{{ b.c.d }}{% endif %}{{ b.c }}", "T, line 1: 'b' is undefined");
+  expect_refused("{% if a %}\n{{ b.c.d }}{% endif %}{{ b.c }}", "T, line 2: 'b' is undefined");
   expect_refused("\n{{ [1].append(2) }}", "T, line 2: templates may not change a list: 'append'");
   expect_refused("{{ {}.update({}) }}", "templates may not change a dict: 'update'");
   expect_refused("{{ 1 | nothing }}", "there is no filter 'nothing'");
@@ -73,60 +73,75 @@ TEST(JinjaLanguageTest, Dates) {
 }
 
 TEST(JinjaHostileTest, DeepTemplates) {
-  expect_refused("{{ " + repeated("(", 100000) + "1", "nested deeper than 100 levels");
-  expect_refused("{{ " + repeated("[", 100000), "nested deeper than 100 levels");
-  expect_refused("{{ " + repeated("not ", 100000) + "1 }}", "nested deeper than 100 levels");
-  expect_refused("{{ " + repeated("-", 100000) + "1 }}", "nested deeper than 100 levels");
+  const auto nested = [](const std::string& open, const std::string& close) {
+    return "{{ " + repeated(open, 100000) + "1" + repeated(close, 100000) + " }}";
+  };
+  for (const auto& [open, close] : std::vector<std::pair<std::string, std::string>>{
+           {"(", ")"}, {"[", "]"}, {"{1: ", "}"}, {"not ", ""}, {"-", ""}, {"f(", ")"}}) {
+    expect_refused(nested(open, close), "nested deeper than 100 levels");
+  }
   expect_refused(repeated("{% if 1 %}", 100000), "nested deeper than 100 levels");
-  expect_refused("{{ 1" + repeated(" + 1", 100000) + " }}", "more than 500 nested parts");
-  expect_refused("{{ 1" + repeated(" ** 1", 100000) + " }}", "more than 500 nested parts");
-  expect_refused("{{ a" + repeated(".b", 100000) + " }}", "more than 500 nested parts");
-  expect_refused("{{ a" + repeated("|trim", 100000) + " }}", "more than 500 nested parts");
-  expect_refused("{{ 1" + repeated(" if 1", 100000) + " }}", "more than 500 nested parts");
-  expect_refused("{% set " + repeated("(", 100000) + "a", "nested deeper than 100 levels");
+  expect_refused("{% set " + repeated("(", 100000) + "a" + repeated(")", 100000) + " = 1 %}",
+                 "nested deeper than 100 levels");
+  for (const char* link : {" + 1", " * 1", " ** 1", ".b", "[0]", "|trim", " if 1", "()"}) {
+    expect_refused("{{ a" + repeated(link, 100000) + " }}", "more than 500 nested parts");
+  }
   EXPECT_EQ(render("{{ 'a'" + repeated(" ~ 'a'", 100000) + " }}").size(), 100001U);
   EXPECT_EQ(render("{{ 0" + repeated(" or 0", 100000) + " }}"), "0");
 }
 
+// Small, so that the tests are fast.
+const Limits kSmall{.steps = 300'000, .bytes = 16 << 20};
+const std::string kSteps = "T, line 1: the template takes more than 300000 steps";
+const std::string kBytes = "T, line 1: the template makes more than 16777216 bytes";
+
 TEST(JinjaHostileTest, Loops) {
-  const std::string loop = "{% for a in range(100000) %}";
-  expect_refused(loop + loop + "{% endfor %}{% endfor %}", "takes more than 50000000 steps");
+  const std::string begin = "{% set r = range(100000) %}{% for a in r %}{% for b in r %}";
+  expect_refused(begin + "{% endfor %}{% endfor %}", kSteps, kSmall);
+  expect_refused(begin + "{{ 'x' * 100000 }}{% endfor %}{% endfor %}", kBytes, kSmall);
   expect_refused("{{ range(100001)|list }}", "'range' of more than 100000 numbers");
-  expect_refused("{{ range(0, 9223372036854775807, 1) }}", "'range' of more than 100000 numbers");
-  expect_refused(loop + loop + "x{% endfor %}{% endfor %}",
-                 "the template makes more than 1000 bytes",
-                 {.steps = 1'000'000, .bytes = 4'000'000});
+  expect_refused("{{ range(0, 9223372036854775807) }}", "'range' of more than 100000 numbers");
+  expect_refused("{{ range(0, -9223372036854775807, -9223372036854775807)|list }}{{ x.y }}",
+                 "'x' is undefined");
 }
 
 TEST(JinjaHostileTest, Bytes) {
-  const std::string limit = "makes more than 268435456 bytes";
-  expect_refused("{{ 'a' * 9223372036854775807 }}", limit);
-  expect_refused("{{ [1] * 9223372036854775807 }}", limit);
+  for (const char* text :
+       {"{{ 'a' * 9223372036854775807 }}", "{{ [1] * 9223372036854775807 }}",
+        "{{ 'a'.center(9223372036854775807) }}", "{{ 'a'.ljust(9223372036854775807, '\u20ac') }}",
+        "{{ 'a'.zfill(9223372036854775807) }}", "{{ 'a'|indent(9223372036854775807, true) }}",
+        "{{ [1]|tojson(indent=9223372036854775807) }}", "{{ '%999999999999d' % 1 }}",
+        "{{ ('a' * 10000).replace('', 'b' * 100000) }}", "{{ (['a' * 100000] * 10000)|join }}",
+        "{{ ('a' * 100000)|list|map('center', 1000)|join }}",
+        // Twice as long with every step.
+        "{% set n = namespace(a='ab') %}{% for i in range(64) %}{% set n.a = n.a ~ n.a %}{% endfor "
+        "%}",
+        "{% set n = namespace(a=[1]) %}{% for i in range(64) %}{% set n.a = n.a + n.a %}{% endfor "
+        "%}"}) {
+    expect_refused(text, kBytes, kSmall);
+  }
   expect_refused("{{ '' * 9223372036854775807 }}{{ [] * 9223372036854775807 }}{{ x.y }}",
                  "'x' is undefined");
-  expect_refused("{{ 'a'.center(9223372036854775807) }}", limit);
-  expect_refused("{{ 'a'.zfill(9223372036854775807) }}", limit);
-  expect_refused("{{ 'a'|indent(9223372036854775807, true) }}", limit);
-  expect_refused("{{ [1]|tojson(indent=9223372036854775807) }}", limit);
-  expect_refused("{{ '%999999999999d' % 1 }}", limit);
-  expect_refused("{{ ('a' * 100000).replace('', 'b' * 100000) }}", limit);
-  expect_refused("{{ (('a' * 20000) ~ ',').split('') }}", "an empty separator");
-  expect_refused("{{ (['a' * 100000] * 100000)|join }}", limit);
-  // Twice as long with every step.
-  expect_refused(
-      "{% set n = namespace(a='ab') %}{% for i in range(64) %}{% set n.a = n.a ~ n.a %}"
-      "{% endfor %}",
-      limit);
-  // Few bytes that print as many.
-  const std::string shared =
-      "{% set n = namespace(a=[1, 2]) %}{% for i in range(60) %}{% set n.a = [n.a, n.a] %}"
-      "{% endfor %}";
-  expect_refused(shared + "{{ n.a }}", "makes more than 268435456 bytes");
-  expect_refused(shared + "{{ n.a|tojson }}", "takes more than 50000000 steps");
-  expect_refused(shared +
-                     "{% set m = n.a %}{% set n.a = [1, 2] %}{% for i in range(60) %}"
-                     "{% set n.a = [n.a, n.a] %}{% endfor %}{{ m == n.a }}",
-                 "takes more than 50000000 steps");
+}
+
+TEST(JinjaHostileTest, SharedParts) {
+  // Few values that are walked as 2 ** 60.
+  const auto doubled = [](const std::string& name) {
+    return "{% set " + name + " = namespace(a=[1, 2]) %}{% for i in range(60) %}{% set " + name +
+           ".a = [" + name + ".a, " + name + ".a] %}{% endfor %}";
+  };
+  expect_refused(doubled("n") + "{{ n.a }}", kSteps, kSmall);
+  expect_refused(doubled("n") + "{{ n.a|tojson }}", kSteps, kSmall);
+  expect_refused(doubled("n") + doubled("m") + "{{ n.a == m.a }}", kSteps, kSmall);
+  expect_refused(doubled("n") + doubled("m") + "{{ n.a < m.a }}", kSteps, kSmall);
+}
+
+TEST(JinjaHostileTest, SlowSearches) {
+  const std::string text = "{% set t = 'a' * 1000000 %}{% set p = 'a' * 500000 ~ 'b' %}";
+  EXPECT_EQ(render(text + "{{ p in t }}{{ t.find(p) }}{{ t.replace(p, '')|length }}"),
+            "False-11000000");
+  expect_refused(text + "{{ t.rfind(p) }}", "takes more than 20000000 steps");
+  expect_refused(text + "{{ t.rsplit(p) }}", "takes more than 20000000 steps");
 }
 
 TEST(JinjaHostileTest, Recursion) {
