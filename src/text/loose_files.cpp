@@ -1,6 +1,5 @@
 #include "text/loose_files.h"
 
-#include <array>
 #include <charconv>
 #include <map>
 #include <utility>
@@ -12,9 +11,6 @@
 namespace halftone {
 namespace {
 
-constexpr std::array<const char*, 7> kRoles{"bos_token", "eos_token", "unk_token", "pad_token",
-                                            "sep_token", "cls_token", "mask_token"};
-
 class Collector {
  public:
   Collector(const TokenizerFolder& folder, const FindToken& find) : folder_(folder), find_(find) {}
@@ -22,7 +18,7 @@ class Collector {
   Json collect() {
     read_decoder();
     read_added_file();
-    for (const char* role : kRoles) {
+    for (const char* role : kTokenRoles) {
       const auto content = token_content(folder_.config, role, folder_.config_source);
       if (content) add_special(*content);
     }

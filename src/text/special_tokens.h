@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <functional>
 #include <optional>
 #include <string>
@@ -9,6 +10,10 @@
 #include "text/tokenizer.h"
 
 namespace halftone {
+
+// The keys of tokens with a role in tokenizer_config.json and special_tokens_map.json.
+constexpr std::array<const char*, 7> kTokenRoles{"bos_token", "eos_token", "unk_token", "pad_token",
+                                                 "sep_token", "cls_token", "mask_token"};
 
 // What tokenizer_config.json says of the tokens with a role.
 struct SpecialTokens {

@@ -2,6 +2,7 @@
 
 #include <unicode/brkiter.h>
 #include <unicode/bytestream.h>
+#include <unicode/casemap.h>
 #include <unicode/normalizer2.h>
 #include <unicode/uchar.h>
 #include <unicode/uniset.h>
@@ -65,6 +66,47 @@ void append_lower_case(char32_t code, std::string& text) {
     text += "i\xCC\x87";
   } else {
     append_utf8(static_cast<char32_t>(u_tolower(static_cast<UChar32>(code))), text);
+  }
+}
+
+std::string unicode_lower_case(std::string_view text) {
+  std::string result;
+  icu::StringByteSink<std::string> sink(&result);
+  UErrorCode status = U_ZERO_ERROR;
+  icu::CaseMap::utf8ToLower("", 0, {text.data(), static_cast<int32_t>(text.size())}, sink, nullptr,
+                            status);
+  check_icu(status, "ICU lowers a text");
+  return result;
+}
+
+std::string unicode_upper_case(std::string_view text) {
+  std::string result;
+  icu::StringByteSink<std::string> sink(&result);
+  UErrorCode status = U_ZERO_ERROR;
+  icu::CaseMap::utf8ToUpper("", 0, {text.data(), static_cast<int32_t>(text.size())}, sink, nullptr,
+                            status);
+  check_icu(status, "ICU raises a text");
+  return result;
+}
+
+bool is_printable(char32_t code) {
+  return (U_GET_GC_MASK(static_cast<UChar32>(code)) & (U_GC_C_MASK | U_GC_Z_MASK)) == 0;
+}
+
+bool is_letter(char32_t code) {
+  return (U_GET_GC_MASK(static_cast<UChar32>(code)) & U_GC_L_MASK) != 0;
+}
+
+NumericType numeric_type(char32_t code) {
+  switch (u_getIntPropertyValue(static_cast<UChar32>(code), UCHAR_NUMERIC_TYPE)) {
+    case U_NT_DECIMAL:
+      return NumericType::kDecimal;
+    case U_NT_DIGIT:
+      return NumericType::kDigit;
+    case U_NT_NUMERIC:
+      return NumericType::kNumeric;
+    default:
+      return NumericType::kNone;
   }
 }
 

@@ -23,6 +23,21 @@ std::string to_normal_form(std::string_view /*text*/, NormalForm /*form*/) {
 void append_lower_case(char32_t /*code*/, std::string& /*text*/) {
   refuse("lower case");
 }
+std::string unicode_lower_case(std::string_view /*text*/) {
+  refuse("lower case beyond ASCII");
+}
+std::string unicode_upper_case(std::string_view /*text*/) {
+  refuse("upper case beyond ASCII");
+}
+bool is_printable(char32_t /*code*/) {
+  refuse("Python's repr() beyond ASCII");
+}
+bool is_letter(char32_t /*code*/) {
+  refuse("letters beyond ASCII");
+}
+NumericType numeric_type(char32_t /*code*/) {
+  refuse("digits beyond ASCII");
+}
 bool is_combining_mark(char32_t /*code*/) {
   refuse("combining marks");
 }
