@@ -73,7 +73,7 @@ struct Evaluated {
         compute(compute_dtype(options, model_dtype(checkpoint))),
         limit(stage_limit(options, setup.cluster())) {
     require_same_model(checkpoint, setup.cluster());
-    const bool exported = is_quantized(checkpoint);
+    const bool exported = is_export(checkpoint) && !(recipe && !is_quantized(checkpoint));
     if (exported && recipe) {
       throw UsageError(concat("'", checkpoint.directory().string(),
                               "' is quantized already: leave out --format"));

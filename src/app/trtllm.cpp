@@ -2,6 +2,7 @@
 
 #include <cstdio>
 
+#include "app/library_layout.h"
 #include "app/quantize_run.h"
 #include "app/run_setup.h"
 #include "core/error.h"
@@ -151,7 +152,9 @@ void print_conversion(const Options& options, const fs::path& out, const std::st
 
 void add_layout_options(Options& options) {
   constexpr int64_t kMost = 1024;
-  options.choice("target", {"hf", "trtllm"}, "hf", "layout of the output");
+  std::vector<std::string> targets{"hf", "trtllm"};
+  for (const std::string& name : library_target_names()) targets.push_back(name);
+  options.choice("target", targets, "hf", "layout of the output");
   options.integer("tp", 1, 1, kMost,
                   "tensor parallelism of inference, with --target trtllm or --engine");
   options.integer("pp", 1, 1, kMost, "pipeline parallelism of inference, with --target trtllm");
@@ -176,11 +179,17 @@ Parallelism parallelism(const Options& options) {
 void adapt_recipes(const Options& options, std::vector<Recipe>& recipes) {
   parallelism(options);
   const bool fused = wants_trtllm(options) || options.get_flag("fused-scales");
-  for (Recipe& recipe : recipes) recipe.fused_scales = fused;
+  for (Recipe& recipe : recipes) {
+    recipe.fused_scales = fused;
+    recipe.folded_smoothing = wanted_library(options) != nullptr;
+  }
 }
 
 void check_layout(const Options& options, const Checkpoint& source, const Model& model,
                   const std::vector<Target>& targets) {
+  if (const LibraryTarget* library = wanted_library(options)) {
+    for (const Target& target : targets) check_library(*library, model, target.plan.stages);
+  }
   if (!wants_trtllm(options)) return;
   const Parallelism parallel = parallelism(options);
   for (const Target& target : targets) {
@@ -197,7 +206,7 @@ void check_layout(const Options& options, const Checkpoint& source, const Model&
 }
 
 fs::path assembly_folder(const Options& options, const fs::path& out) {
-  if (!wants_trtllm(options)) return out;
+  if (!wants_trtllm(options) && wanted_library(options) == nullptr) return out;
   return out.parent_path() / concat(".", out.filename().string(), ".unified");
 }
 
