@@ -43,7 +43,10 @@ class ExportedSource : public WeightSource {
       weights.set(need.name, need.keeps_dtype ? tensor : tensor.to(dtype));
     }
     for (const auto& [name, index] : packed_[stage]) {
-      if (loaded.has(spec.linears[index].name + ".weight")) {
+      const LinearSite& linear = spec.linears[index];
+      const std::string first =
+          stored_tensors(formats_[stage][index], linear.out, linear.in, dtype_).front().name;
+      if (loaded.has(linear.name + "." + first)) {
         weights.set(name, unpack(stage, index, loaded, dtype, pool));
       }
     }
@@ -163,6 +166,17 @@ class ExportedSource : public WeightSource {
   std::vector<StageFakeQuant> stages_;
 };
 
+// Sources may leave out the shape of packed weights, or give it in another type.
+bool has_library_shapes(const Checkpoint& checkpoint) {
+  const std::string packed = "weight_packed";
+  for (const std::string& name : checkpoint.names()) {
+    if (!name.ends_with(packed) || checkpoint.info(name).dtype != DType::kI32) continue;
+    const std::string shape = name.substr(0, name.size() - packed.size()) + "weight_shape";
+    if (!checkpoint.has(shape) || checkpoint.info(shape).dtype != DType::kI64) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 bool is_quantized(const Checkpoint& checkpoint) {
@@ -175,7 +189,7 @@ bool is_export(const Checkpoint& checkpoint) {
   if (!is_library_layout(checkpoint)) return false;
   try {
     read_quantization(checkpoint);
-    return true;
+    return has_library_shapes(checkpoint);
   } catch (const InputError&) {
     return false;  // of formats that only sources have
   }

@@ -75,7 +75,7 @@ Json args_json(const Args& args, int64_t group) {
             {"group_size", group > 0 ? Json(group) : Json(nullptr)},
             {"dynamic", args.dynamic == std::string_view("local") ? Json("local")
                                                                   : Json(*args.dynamic != '\0')}};
-  if (args.strategy == std::string_view("block")) json["block_structure"] = {kTile, kTile};
+  if (args.strategy == std::string_view("block")) json["block_structure"] = Json::array({kTile, kTile});
   if (*args.scale_dtype != '\0') json["scale_dtype"] = args.scale_dtype;
   return json;
 }
@@ -96,7 +96,7 @@ struct ReadArgs {
     const bool tiles = args.strategy == std::string_view("block");
     return symmetric && type == args.type && strategy == args.strategy &&
            dynamic == args.dynamic && (args.group == 0 || group == args.group) &&
-           (!tiles || block == Json{kTile, kTile});
+           (!tiles || block == Json::array({kTile, kTile}));
   }
 };
 

@@ -182,25 +182,37 @@ std::string layer_pattern(const std::string& layer) {
   return pattern + "\\..*";
 }
 
-Json config(const QuantizedModules& modules, const std::vector<StagePlan>& stages) {
-  std::vector<std::pair<Json, Json>> groups;  // with the modules of each
+struct Group {
+  Json scheme;
+  Json modules = Json::array();
+};
+
+std::vector<Group> groups_of(const QuantizedModules& modules,
+                             const std::vector<StagePlan>& stages) {
+  std::vector<Group> groups;
   for (const auto& [name, stage, linear] : modules.quantized) {
     const LinearFormat& format = stages[stage].linears[linear];
-    const Json group = config_group(scheme_of(format), format);
-    auto found = std::find_if(groups.begin(), groups.end(),
-                              [&](const auto& other) { return other.first == group; });
-    if (found == groups.end()) found = groups.insert(groups.end(), {group, Json::array()});
-    found->second.push_back(name);
+    Group group{config_group(scheme_of(format), format)};
+    auto found = std::find_if(groups.begin(), groups.end(), [&](const Group& other) {
+      return other.scheme == group.scheme;
+    });
+    if (found == groups.end()) found = groups.insert(groups.end(), std::move(group));
+    found->modules.push_back(name);
   }
+  return groups;
+}
+
+Json config(const QuantizedModules& modules, const std::vector<StagePlan>& stages) {
+  const std::vector<Group> groups = groups_of(modules, stages);
   const bool uniform = groups.size() == 1;
   Json config_groups = Json::object();
   std::string format;
   for (size_t i = 0; i < groups.size(); ++i) {
-    auto& [group, names] = groups[i];
-    const auto mine = group.at("format").get<std::string>();
+    Json scheme = groups[i].scheme;
+    const auto mine = scheme.at("format").get<std::string>();
     format = i == 0 || format == mine ? mine : "mixed-precision";
-    group["targets"] = uniform ? Json{"Linear"} : names;
-    config_groups["group_" + std::to_string(i)] = group;
+    scheme["targets"] = uniform ? Json::array({"Linear"}) : groups[i].modules;
+    config_groups["group_" + std::to_string(i)] = std::move(scheme);
   }
   Json ignore = Json::array();
   for (const std::string& name : modules.unquantized) ignore.push_back(name);
