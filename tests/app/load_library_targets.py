@@ -19,7 +19,8 @@ LINEARS = ("model.layers.0.self_attn.k_proj", "model.layers.3.mlp.down_proj")
 
 
 def measured(folder, text, length):
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    # In the model's own type the libraries round scales and intermediate results to it.
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     nll, tokens = 0.0, 0
     with torch.inference_mode():
