@@ -21,6 +21,10 @@ LINEARS = ("model.layers.0.self_attn.k_proj", "model.layers.3.mlp.down_proj")
 def measured(folder, text, length):
     # In the model's own type the libraries round scales and intermediate results to it.
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    # The weights are decompressed before the first forward pass; those of FP4 become BF16.
+    for hook in list(model._forward_pre_hooks.values()):
+        hook(model, ())
+    torch.nn.Module.float(model)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     nll, tokens = 0.0, 0
     with torch.inference_mode():
