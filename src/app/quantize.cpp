@@ -3,8 +3,8 @@
 
 #include "app/budgets.h"
 #include "app/commands.h"
-#include "app/library_layout.h"
 #include "app/data.h"
+#include "app/library_layout.h"
 #include "app/quantize_run.h"
 #include "app/run_setup.h"
 #include "app/trtllm.h"

@@ -155,9 +155,9 @@ void check_engines(const Options& options, const Model& model, const std::vector
         stages = in_library(*library, std::move(stages));
         config = {nullptr, library->config(quantized_modules(model, stages, {}), stages)};
       }
-      const ServedCheckpoint served{
-          model, stages, config,
-          [](const std::string& name) { return name == "hf_quant_config.json"; }};
+      const ServedCheckpoint served{model, stages, config, [](const std::string& name) {
+                                      return name == "hf_quant_config.json";
+                                    }};
       const Findings findings = check_engine(engine, options.get_integer("tp"), served);
       for (const Finding& finding : findings) {
         if (!finding.warning) {
@@ -177,8 +177,8 @@ QuantizeOptions quantize_options_of(const Options& options, const fs::path& out,
   QuantizeOptions quantize_options;
   quantize_options.numerics = numerics(options);
   // Nobody else has anything where a layout's source is assembled.
-  quantize_options.overwrite = options.get_flag("overwrite") || wants_trtllm(options) ||
-                               wanted_library(options) != nullptr;
+  quantize_options.overwrite =
+      options.get_flag("overwrite") || wants_trtllm(options) || wanted_library(options) != nullptr;
   quantize_options.out = out;
   quantize_options.resolved = options.resolved();
   quantize_options.stage_limit = stage_limit(options, cluster);

@@ -66,10 +66,9 @@ class FormatReader {
   }
 
   KvFormat cache_format(const AttentionSite& attention) const {
-    const auto format =
-        kv_format_of_scheme(stored_.kv_scheme,
-                            checkpoint_.has(key_scale_name(attention.name, is_library())),
-                            checkpoint_.has(key_bias_name(attention.name)));
+    const auto format = kv_format_of_scheme(
+        stored_.kv_scheme, checkpoint_.has(key_scale_name(attention.name, is_library())),
+        checkpoint_.has(key_bias_name(attention.name)));
     if (format) return *format;
     throw InputError(concat((checkpoint_.directory() / "config.json").string(),
                             ": this kv_cache_scheme cannot be read, or '", attention.name,

@@ -76,7 +76,8 @@ class ExportedSource : public WeightSource {
     fake.kv = plan.kv;
     fake.caches.resize(plan.kv.size());
     for (size_t i = 0; i < stage.attentions.size(); ++i) {
-      for (const TensorSpec& spec : cache_tensors(stage.attentions[i], fake.kv[i], dtype_, library_)) {
+      for (const TensorSpec& spec :
+           cache_tensors(stage.attentions[i], fake.kv[i], dtype_, library_)) {
         check_stored(spec);
         tensors.push_back(stored_plainly(checkpoint_.info(spec.name)));
       }
@@ -142,7 +143,8 @@ class ExportedSource : public WeightSource {
                          const LoadedStage& loaded) const {
     for (size_t i = 0; i < spec.attentions.size(); ++i) {
       const AttentionSite& attention = spec.attentions[i];
-      if (!has_scales(fake.kv[i]) || !loaded.has(key_scale_name(attention.name, library_))) continue;
+      if (!has_scales(fake.kv[i]) || !loaded.has(key_scale_name(attention.name, library_)))
+        continue;
       const auto scale = [&](const std::string& scale_name, const std::string& bias_name) {
         CacheScale cache{loaded.tensor(scale_name).item<float>() * kMaxE4M3, {}};
         if (has_bias(fake.kv[i])) {
@@ -150,9 +152,9 @@ class ExportedSource : public WeightSource {
         }
         return cache;
       };
-      fake.caches[i] = {scale(key_scale_name(attention.name, library_), key_bias_name(attention.name)),
-                        scale(value_scale_name(attention.name, library_),
-                              value_bias_name(attention.name))};
+      fake.caches[i] = {
+          scale(key_scale_name(attention.name, library_), key_bias_name(attention.name)),
+          scale(value_scale_name(attention.name, library_), value_bias_name(attention.name))};
     }
   }
 

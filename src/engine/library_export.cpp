@@ -2,8 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include <set>
-
 #include "core/error.h"
 #include "core/log.h"
 #include "engine/dealt_pieces.h"
@@ -65,8 +63,7 @@ LibraryExport::LibraryExport(const LibraryTarget& library, const Checkpoint& uni
   std::vector<std::vector<TensorSpec>> tensors;
   for (const Unit& unit : units_) tensors.push_back(unit.tensors);
   layout_ = lay_out(tensors, max_shard_bytes);
-  config_.quantization_config =
-      library.config(quantized_modules(model, stored_, extra_), stored_);
+  config_.quantization_config = library.config(quantized_modules(model, stored_, extra_), stored_);
 }
 
 void LibraryExport::add_copy(const std::string& name, std::set<std::string>& seen) {
@@ -88,13 +85,11 @@ void LibraryExport::plan_stage(size_t index, std::set<std::string>& seen) {
     const size_t i = found->second;
     const LinearSite& linear = stage.linears[i];
     Unit unit{Unit::Kind::kLinear, index, i, {}, 0};
-    for (const HfPart& part :
-         hf_parts(linear, stages_[index].linears[i], stage.experts, dtype_)) {
+    for (const HfPart& part : hf_parts(linear, stages_[index].linears[i], stage.experts, dtype_)) {
       seen.insert(part.whole.name);
       unit.bytes += part.whole.bytes() / part.count;
     }
-    for (const HfPart& part :
-         hf_parts(linear, stored_[index].linears[i], stage.experts, dtype_)) {
+    for (const HfPart& part : hf_parts(linear, stored_[index].linears[i], stage.experts, dtype_)) {
       unit.tensors.push_back(part.whole);
     }
     units_.push_back(std::move(unit));
@@ -163,7 +158,8 @@ void LibraryExport::write(const fs::path& folder, const Cluster& cluster) const 
     std::vector<PackedLinear> made(run.size());
     cluster.pool.for_each(static_cast<int64_t>(run.size()), [&](int64_t i) {
       const auto at = static_cast<size_t>(i);
-      if (units_[run[at]].kind != Unit::Kind::kCopy) made[at] = convert(units_[run[at]], cluster.pool);
+      if (units_[run[at]].kind != Unit::Kind::kCopy)
+        made[at] = convert(units_[run[at]], cluster.pool);
     });
     for (size_t i = 0; i < run.size(); ++i) {
       const Unit& unit = units_[run[i]];
@@ -188,8 +184,8 @@ void LibraryExport::write(const fs::path& folder, const Cluster& cluster) const 
 
 // The cheap part of verify: every tensor accounted for, scales as they must be.
 void LibraryExport::verify(const fs::path& folder, const Cluster& cluster) const {
-  const std::string what = concat("what was written to '", folder.string(),
-                                  "' is not as it must be");
+  const std::string what =
+      concat("what was written to '", folder.string(), "' is not as it must be");
   VerifyOptions options;
   options.depth = CheckDepth::kScales;
   try {

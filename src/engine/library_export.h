@@ -1,5 +1,9 @@
 #pragma once
 
+#include <set>
+#include <string>
+#include <vector>
+
 #include "engine/cluster.h"
 #include "export/hf_layout.h"
 #include "export/library_target.h"

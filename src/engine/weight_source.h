@@ -51,8 +51,8 @@ bool is_quantized(const Checkpoint& checkpoint);
 // Whether what it stores is read back as it is: quantized, or of compressed-tensors (which may also
 // be a low-bit source) in formats of ours.
 bool is_export(const Checkpoint& checkpoint);
-// A unified Hugging Face checkpoint, or one in a library's layout, read back: which linears are stored how follows from its
-// configuration and is checked against the headers (InputError).
+// A unified Hugging Face checkpoint, or one in a library's layout, read back: which linears are
+// stored how follows from its configuration and is checked against the headers (InputError).
 std::unique_ptr<WeightSource> make_exported_source(const Checkpoint& checkpoint,
                                                    const Model& model);
 

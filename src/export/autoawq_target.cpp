@@ -89,16 +89,10 @@ StoredQuantization read(const Json& config, const std::string& source) {
 }  // namespace
 
 const LibraryTarget& autoawq_target() {
-  static const LibraryTarget target{"autoawq",
-                                    "awq",
-                                    "scales",
-                                    /*one_format=*/true,
-                                    &int4_problem,
-                                    /*fp8_cache=*/false,
-                                    &form,
-                                    DType::kF16,
-                                    &config,
-                                    &read};
+  static const LibraryTarget target{
+      "autoawq",           "awq",         "scales",
+      /*one_format=*/true, &int4_problem,
+      /*fp8_cache=*/false, &form,         DType::kF16, &config, &read};
   return target;
 }
 

@@ -38,18 +38,15 @@ constexpr std::array kSchemes{
                       "float-quantized",
                       {8, "float", "channel"},
                       {8, "float", "token", 0, "true"}},
-    CompressionScheme{"fp8 tiles of 128",
-                      InputKind::kNone,
-                      "naive-quantized",
-                      {8, "float", "block"},
-                      kNothing},
+    CompressionScheme{
+        "fp8 tiles of 128", InputKind::kNone, "naive-quantized", {8, "float", "block"}, kNothing},
     CompressionScheme{"nvfp4 block 16 ",
                       InputKind::kNvfp4,
                       "nvfp4-pack-quantized",
                       kNvfp4,
                       {4, "float", "tensor_group", 16, "local", kE4M3Scale}},
-    CompressionScheme{
-        "nvfp4 block 16 ", InputKind::kNone, "nvfp4-pack-quantized", kNvfp4, kNothing},
+    CompressionScheme{"nvfp4 block 16 ", InputKind::kNone, "nvfp4-pack-quantized", kNvfp4,
+                      kNothing},
     CompressionScheme{"mxfp4",
                       InputKind::kMxfp4,
                       "mxfp4-pack-quantized",
@@ -75,7 +72,8 @@ Json args_json(const Args& args, int64_t group) {
             {"group_size", group > 0 ? Json(group) : Json(nullptr)},
             {"dynamic", args.dynamic == std::string_view("local") ? Json("local")
                                                                   : Json(*args.dynamic != '\0')}};
-  if (args.strategy == std::string_view("block")) json["block_structure"] = Json::array({kTile, kTile});
+  if (args.strategy == std::string_view("block"))
+    json["block_structure"] = Json::array({kTile, kTile});
   if (*args.scale_dtype != '\0') json["scale_dtype"] = args.scale_dtype;
   return json;
 }
@@ -94,8 +92,8 @@ struct ReadArgs {
     if (bits != args.bits) return false;
     if (bits == 0) return true;
     const bool tiles = args.strategy == std::string_view("block");
-    return symmetric && type == args.type && strategy == args.strategy &&
-           dynamic == args.dynamic && (args.group == 0 || group == args.group) &&
+    return symmetric && type == args.type && strategy == args.strategy && dynamic == args.dynamic &&
+           (args.group == 0 || group == args.group) &&
            (!tiles || block == Json::array({kTile, kTile}));
   }
 };

@@ -19,7 +19,7 @@ struct CompressionScheme {
     const char* scale_dtype = "";  // where the library's presets say one
   };
 
-  const char* codec;   // its name; one that ends with a space: what its name begins with
+  const char* codec;  // its name; one that ends with a space: what its name begins with
   InputKind input;
   const char* format;  // of the compression
   Args weights;

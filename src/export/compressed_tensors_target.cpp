@@ -113,9 +113,8 @@ class CompressedForm : public StoredForm {
       const int64_t in = shape.select(0, 1).item<int64_t>();
       if (shape.select(0, 0).item<int64_t>() != words.size(0) || in < 0 ||
           quotient(in * scheme.weights.bits, 32) != words.size(1)) {
-        throw InputError(concat("'", module, ".weight_shape' does not go with the ",
-                                words.size(0), " x ", words.size(1), " words of '", module,
-                                ".weight_packed'"));
+        throw InputError(concat("'", module, ".weight_shape' does not go with the ", words.size(0),
+                                " x ", words.size(1), " words of '", module, ".weight_packed'"));
       }
       unified["weight"] = weight_of_words(words, scheme.weights.bits, in);
     } else {
@@ -145,8 +144,8 @@ class CompressedForm : public StoredForm {
     const std::string strategy = scheme_of(format).weights.strategy;
     if (strategy == "tensor") shape = {1};
     if (strategy == "channel") shape = {out, 1};
-    if (strategy == "block") shape = shape.empty() ? std::vector<int64_t>{1, 1}
-                                                   : std::vector<int64_t>{shape[0], shape[2]};
+    if (strategy == "block")
+      shape = shape.empty() ? std::vector<int64_t>{1, 1} : std::vector<int64_t>{shape[0], shape[2]};
     return {"weight_scale", dtype, shape};
   }
 
@@ -193,9 +192,8 @@ std::vector<Group> groups_of(const QuantizedModules& modules,
   for (const auto& [name, stage, linear] : modules.quantized) {
     const LinearFormat& format = stages[stage].linears[linear];
     Group group{config_group(scheme_of(format), format)};
-    auto found = std::find_if(groups.begin(), groups.end(), [&](const Group& other) {
-      return other.scheme == group.scheme;
-    });
+    auto found = std::find_if(groups.begin(), groups.end(),
+                              [&](const Group& other) { return other.scheme == group.scheme; });
     if (found == groups.end()) found = groups.insert(groups.end(), std::move(group));
     found->modules.push_back(name);
   }
@@ -219,7 +217,7 @@ Json config(const QuantizedModules& modules, const std::vector<StagePlan>& stage
   for (const std::string& layer : modules.next_token) ignore.push_back(layer_pattern(layer));
   Json cache = nullptr;
   if (modules.kv != KvFormat::kNone) {
-    cache = {{"num_bits", 8},       {"type", "float"},       {"symmetric", true},
+    cache = {{"num_bits", 8},        {"type", "float"},       {"symmetric", true},
              {"strategy", "tensor"}, {"group_size", nullptr}, {"dynamic", false}};
   }
   return {{"config_groups", config_groups},

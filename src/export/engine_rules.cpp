@@ -202,12 +202,11 @@ class EngineCheck {
 
   void check_library_formats() {
     for (const std::string& format : algos_) {
-      const auto* row = std::find_if(
-          kLibraryFormats.begin(), kLibraryFormats.end(), [&](const LibraryRow& entry) {
-            return entry.method == library_ && entry.format == format;
-          });
-      const Verdict verdict =
-          row == kLibraryFormats.end() ? kNo : row->verdicts[index_of(engine_)];
+      const auto* row = std::find_if(kLibraryFormats.begin(), kLibraryFormats.end(),
+                                     [&](const LibraryRow& entry) {
+                                       return entry.method == library_ && entry.format == format;
+                                     });
+      const Verdict verdict = row == kLibraryFormats.end() ? kNo : row->verdicts[index_of(engine_)];
       if (verdict == kYes) continue;
       add("engine-format", {}, concat("a format that it reads in the layout of ", library_),
           concat(format, verdict == kUnproven ? ", which nobody has proved to work" : ""),
@@ -333,7 +332,8 @@ class EngineCheck {
 
   void check_smoothing(const LinearSite& linear, const LinearFormat& format) {
     const bool awq = format.quantized() && format.codec->name().starts_with("int4");
-    if (engine_ != Engine::kTrtllm || !awq || format.form || linear.shard != ShardAxis::kInput) return;
+    if (engine_ != Engine::kTrtllm || !awq || format.form || linear.shard != ShardAxis::kInput)
+      return;
     if (format.pre_quant_scale == PreQuantScale::kStored) return;
     add("engine-pre-quant-scale", linear.name, "a pre_quant_scale, which its kernels ask for",
         "none");

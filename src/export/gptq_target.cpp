@@ -103,8 +103,8 @@ Json config(const QuantizedModules& modules, const std::vector<StagePlan>& stage
 StoredQuantization read(const Json& config, const std::string& source) {
   const auto format = json_member_or<std::string>(config, "checkpoint_format", "gptq", source);
   if (format != "gptq" || !json_member_or<bool>(config, "sym", true, source)) {
-    throw InputError(concat(source, ": GPTQ weights of checkpoint_format '", format,
-                            "' and sym ", config.value("sym", Json()).dump(),
+    throw InputError(concat(source, ": GPTQ weights of checkpoint_format '", format, "' and sym ",
+                            config.value("sym", Json()).dump(),
                             " cannot be read; supported: symmetric ones of gptq"));
   }
   StoredQuantization stored = read_int4(config, {"bits"}, {"group_size"}, source);

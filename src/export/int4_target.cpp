@@ -27,8 +27,8 @@ std::string int4_problem(const LinearSite& linear, const LinearFormat& format) {
                   "int4_awq or another INT4 format,");
   }
   if (linear.out % 8 == 0 && linear.in % 8 == 0) return "";
-  return concat("is [", linear.out, ", ", linear.in, "], but the layout needs multiples of 8: ",
-                "leave it out with a --recipe,");
+  return concat("is [", linear.out, ", ", linear.in,
+                "], but the layout needs multiples of 8: ", "leave it out with a --recipe,");
 }
 
 int64_t int4_group(const QuantizedModules& modules, const std::vector<StagePlan>& stages) {
@@ -41,8 +41,9 @@ StoredQuantization read_int4(const Json& config, const std::vector<const char*>&
   const int64_t found_bits = member(config, bits, source);
   const int64_t found_group = member(config, group, source);
   if (found_bits != 4 || found_group < 1) {
-    throw InputError(concat(source, ": quantization_config says ", found_bits, " bits in groups of ",
-                            found_group, "; only 4 bits in groups of 1 or more can be read"));
+    throw InputError(concat(source, ": quantization_config says ", found_bits,
+                            " bits in groups of ", found_group,
+                            "; only 4 bits in groups of 1 or more can be read"));
   }
   StoredQuantization stored;
   stored.uniform = {"int4_awq", found_group, true};

@@ -104,8 +104,9 @@ void check_library(const LibraryTarget& library, const Model& model,
     }
   }
   if (first != nullptr) return;
-  refuse(library, "no linear is quantized, and the layout is one of quantized linears: choose a "
-                  "--format for them");
+  refuse(library,
+         "no linear is quantized, and the layout is one of quantized linears: choose a "
+         "--format for them");
 }
 
 }  // namespace halftone

@@ -153,7 +153,8 @@ LinearFormat LinearHeaders::check_format(const StageSpec& stage, const LinearSit
   try {
     format->codec->check_shape(linear.name, linear.out, linear.in);
   } catch (const InputError& error) {
-    notes_.add("wrong-shape", hf_name(linear, stacked, "weight"), "a size that the format's blocks divide", error.what());
+    notes_.add("wrong-shape", hf_name(linear, stacked, "weight"),
+               "a size that the format's blocks divide", error.what());
     return set_aside(linear, stacked);
   }
   check_parts(stage, linear, *format);
@@ -168,7 +169,8 @@ std::optional<LinearFormat> LinearHeaders::format_of(const LinearSite& linear, b
     if (notes_.has(state)) format.codec = make_nf4_codec(notes_.checkpoint.info(state).count());
     return format;
   }
-  if (stored_.library != nullptr) return format_in_library(stored_, entry, linear, notes_.checkpoint);
+  if (stored_.library != nullptr)
+    return format_in_library(stored_, entry, linear, notes_.checkpoint);
   const bool branch =
       notes_.has(linear.name + "." + kLowRankA) || notes_.has(linear.name + "." + kLowRankB);
   auto format = format_of_algo(entry.algo, entry.group_size, entry.weight_only,

@@ -24,8 +24,7 @@ Modules collect(const Model& model, const TargetPlan& target, const SourceLayout
     extra.push_back({tensor.name, tensor.dtype, tensor.shape});
   }
   QuantizedModules found = quantized_modules(model, target.stages, extra);
-  Modules modules{
-      {}, std::move(found.unquantized), std::move(found.next_token), found.kv};
+  Modules modules{{}, std::move(found.unquantized), std::move(found.next_token), found.kv};
   for (const auto& [name, stage, linear] : found.quantized) {
     modules.quantized.emplace_back(name, quant_algo_of(target.stages[stage].linears[linear]));
   }

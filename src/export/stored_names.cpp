@@ -35,9 +35,8 @@ bool ExcludeList::covers(const std::string& module) const {
                      [&](const std::string& prefix) { return module.starts_with(prefix); }) ||
          std::any_of(globs_.begin(), globs_.end(),
                      [&](const std::string& glob) { return glob_matches(glob, module); }) ||
-         std::any_of(expressions_.begin(), expressions_.end(), [&](const Regex& expression) {
-           return !expression.find_all(module).empty();
-         });
+         std::any_of(expressions_.begin(), expressions_.end(),
+                     [&](const Regex& expression) { return !expression.find_all(module).empty(); });
 }
 
 bool is_full_precision(DType dtype) {
@@ -46,9 +45,9 @@ bool is_full_precision(DType dtype) {
 
 bool is_quantization_tensor(const std::string& name) {
   constexpr std::array<std::string_view, 15> kSuffixes{
-      "weight_scale",  "weight_scale_2", "input_scale",      "pre_quant_scale", ".k_scale",
-      ".v_scale",      ".k_bias",        ".v_bias",          "weight_scale_inv", "global_scale",
-      "weight_packed", "weight_shape",   ".qweight",         ".qzeros",          ".g_idx"};
+      "weight_scale",  "weight_scale_2", "input_scale", "pre_quant_scale",  ".k_scale",
+      ".v_scale",      ".k_bias",        ".v_bias",     "weight_scale_inv", "global_scale",
+      "weight_packed", "weight_shape",   ".qweight",    ".qzeros",          ".g_idx"};
   if (name.find("svdquant_lora_") != std::string::npos) return true;
   return std::any_of(kSuffixes.begin(), kSuffixes.end(),
                      [&](std::string_view suffix) { return name.ends_with(suffix); });

@@ -73,8 +73,8 @@ StoredQuantization read_quantization(const Checkpoint& checkpoint) {
   if (method != "modelopt") {
     std::string known = "modelopt, bitsandbytes (NF4)";
     for (const std::string& name : library_methods()) known += ", " + name;
-    throw InputError(concat(source, ": quant_method '", method,
-                            "' cannot be read yet; supported: ", known));
+    throw InputError(
+        concat(source, ": quant_method '", method, "' cannot be read yet; supported: ", known));
   }
   const auto weight_only = weight_only_targets(config);
   StoredQuantization stored;

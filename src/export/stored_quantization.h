@@ -22,7 +22,7 @@ struct StoredQuantization {
   Entry uniform;                        // empty algo: none or per layer
   std::map<std::string, Entry> layers;  // by module
   Json kv_scheme;
-  Json excluded = Json::array();           // modules that are not quantized, as ExcludeList reads it
+  Json excluded = Json::array();  // modules that are not quantized, as ExcludeList reads it
   const LibraryTarget* library = nullptr;  // null: a unified checkpoint
 
   // The suffix of a tensor that quantized linears have and others do not.
