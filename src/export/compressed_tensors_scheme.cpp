@@ -185,6 +185,8 @@ std::optional<LinearFormat> format_of_group(const Json& group, const std::string
       });
   const bool known = scheme != kSchemes.end() && (weights.strategy != "group" || weights.group > 0);
   if (!known) return std::nullopt;
+  // The same numbers may be packed or not.
+  if (group.value("format", Json(scheme->format)) != scheme->format) return std::nullopt;
   LinearFormat format;
   format.codec = codec_of(*scheme, weights.group);
   format.input.kind = scheme->input;

@@ -259,7 +259,11 @@ StoredQuantization read(const Json& config, const std::string& source) {
     refuse(source, "is not of compressed weights");
   }
   StoredQuantization stored;
-  for (const auto& [name, group] : groups->items()) {
+  for (const auto& [name, found] : groups->items()) {
+    Json group = found;
+    if (group.is_object() && group.value("format", Json()).is_null()) {
+      group["format"] = config.value("format", Json());
+    }
     const std::optional<LinearFormat> format = format_of_group(group, source);
     const Json targets = group.is_object() ? group.value("targets", Json()) : Json();
     if (!format || !targets.is_array()) refuse(source, "has a group '" + name + "'");
