@@ -15,6 +15,7 @@
 #include "engine/weight_source.h"
 #include "export/check_trtllm.h"
 #include "export/reshard.h"
+#include "export/stored_quantization.h"
 #include "export/trtllm_export.h"
 #include "export/trtllm_layout.h"
 #include "export/unified_sidecar.h"
@@ -31,6 +32,10 @@ struct Conversion {
 
 void require_convertible(const Checkpoint& checkpoint) {
   const std::string name = checkpoint.directory().string();
+  if (is_library_layout(checkpoint)) {
+    throw UsageError(concat("'", name, "' has another library's layout: export the unified ",
+                            "checkpoint that it was made of, or --store FILE.h5"));
+  }
   if (is_quantized(checkpoint)) return;
   throw UsageError(concat("'", name,
                           "' is not quantized: give a checkpoint that halftone quantize ",

@@ -50,7 +50,7 @@ Evaluated::Evaluated(const Options& options, const std::optional<Recipe>& recipe
       compute(compute_dtype(options, model_dtype(checkpoint))),
       limit(stage_limit(options, setup.cluster())) {
   require_same_model(checkpoint, setup.cluster());
-  const bool exported = is_quantized(checkpoint);
+  const bool exported = is_export(checkpoint) && !(recipe && !is_quantized(checkpoint));
   if (exported && recipe) {
     throw UsageError(
         concat("'", checkpoint.directory().string(), "' is quantized already: leave out --format"));

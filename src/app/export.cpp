@@ -4,6 +4,7 @@
 #include "app/budgets.h"
 #include "app/commands.h"
 #include "app/convert.h"
+#include "app/library_layout.h"
 #include "app/quantize_run.h"
 #include "app/run_setup.h"
 #include "app/trtllm.h"
@@ -20,7 +21,7 @@ namespace {
 Options options() {
   Options options(
       "halftone export --store FILE.h5 --model DIR --format NAME[,NAME...] --out DIR\n"
-      "       halftone export --model EXPORTED_DIR --target trtllm|hf [--tp N --pp N] --out DIR",
+      "       halftone export --model EXPORTED_DIR --target NAME [--tp N --pp N] --out DIR",
       "Writes quantized checkpoints from a calibration store, without a forward pass, or one that\n"
       "halftone wrote in another layout, without quantizing again.");
   options.group("What");
@@ -65,7 +66,10 @@ bool converts(const Options& options) {
 }
 
 void run(const Options& options, const World* world) {
-  if (converts(options)) return convert_checkpoint(options, *world);
+  if (converts(options)) {
+    return wanted_library(options) == nullptr ? convert_checkpoint(options, *world)
+                                              : export_to_library(options, *world);
+  }
   const std::vector<Recipe> recipes = read_recipes(options);
   const fs::path model_dir = options.required("model");
   const fs::path out = without_trailing_slash(options.required("out"));
@@ -107,6 +111,7 @@ void run(const Options& options, const World* world) {
   QuantizeResult result =
       quantize(source, *model, targets, {}, nullptr, quantize_options, setup.cluster());
   reshard_outputs(options, out, cluster, result);
+  write_library_outputs(options, out, cluster, result);
   if (!setup.speaks()) return;
   log_memory(result.predicted, result.host_bytes, result.device_bytes);
   print_result(options, result);

@@ -4,6 +4,7 @@
 #include "app/budgets.h"
 #include "app/commands.h"
 #include "app/data.h"
+#include "app/library_layout.h"
 #include "app/quantize_run.h"
 #include "app/run_setup.h"
 #include "app/trtllm.h"
@@ -114,7 +115,8 @@ std::optional<QuantizeResult> published_result(const Options& options, const fs:
   if (!journal.completed()) return std::nullopt;
   const QuantizeResult result = quantize_result_of(*journal.completed(), "manifest.json");
   const bool found =
-      ranks.rank() == 0 && (is_resharded(options, out, result) || is_published(result));
+      ranks.rank() == 0 && (is_resharded(options, out, result) ||
+                            is_in_library_layout(options, out, result) || is_published(result));
   int64_t published = found ? 1 : 0;
   ranks.broadcast(&published, sizeof(published), 0);
   return published != 0 ? std::optional(result) : std::nullopt;
@@ -222,6 +224,7 @@ void run(const Options& options, const World* world) {
     }
   }
   reshard_outputs(options, out, cluster, *result);
+  write_library_outputs(options, out, cluster, *result);
   if (options.given("trace")) write_trace(options.get("trace"), *model, cluster);
   if (!speaks) return;
   // As late as can be: without it the same command would find an output that exists already.

@@ -2,11 +2,13 @@
 
 #include <cstdio>
 
+#include "app/library_layout.h"
 #include "app/trtllm.h"
 #include "app/verify_report.h"
 #include "calibrate/quantizer_names.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "engine/library_export.h"
 #include "engine/summary.h"
 #include "engine/weight_source.h"
 #include "model/family.h"
@@ -148,10 +150,16 @@ void check_engines(const Options& options, const Model& model, const std::vector
                    bool speaks) {
   for (const Engine engine : engines_of(options.get("engine"))) {
     for (const Target& target : targets) {
+      std::vector<StagePlan> stages = target.plan.stages;
+      QuantConfig config = target.config;
+      if (const LibraryTarget* library = wanted_library(options)) {
+        stages = in_library(*library, std::move(stages));
+        config = {nullptr, library->config(quantized_modules(model, stages, {}), stages)};
+      }
       const ServedCheckpoint served{
-          model, target.plan.stages, target.config, [&](const std::string& name) {
+          model, stages, config, [&](const std::string& name) {
             return name == "hf_quant_config.json" ||
-                   (name == "quant_cfg.json" && !target.config.quant_cfg.is_null());
+                   (name == "quant_cfg.json" && !config.quant_cfg.is_null());
           }};
       const Findings findings = check_engine(engine, options.get_integer("tp"), served);
       for (const Finding& finding : findings) {
@@ -173,7 +181,8 @@ QuantizeOptions quantize_options_of(const Options& options, const SourceLayout& 
   QuantizeOptions quantize_options;
   quantize_options.numerics = numerics(options);
   // Nobody else has anything where a layout's source is assembled.
-  quantize_options.overwrite = options.get_flag("overwrite") || wants_trtllm(options);
+  quantize_options.overwrite =
+      options.get_flag("overwrite") || wants_trtllm(options) || wanted_library(options) != nullptr;
   quantize_options.out = out;
   quantize_options.space_beside = check_layout(options, source.checkpoint(), model, targets);
   quantize_options.resolved = options.resolved();

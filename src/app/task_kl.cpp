@@ -23,7 +23,7 @@ struct Other {
 
   Other(const std::string& folder, const std::string& family)
       : checkpoint(folder), model(make_model(checkpoint, family)) {
-    if (is_quantized(checkpoint)) {
+    if (is_export(checkpoint)) {
       source = make_exported_source(checkpoint, *model);
     } else {
       layout.emplace(checkpoint, *model);

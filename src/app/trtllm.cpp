@@ -1,5 +1,6 @@
 #include "app/trtllm.h"
 
+#include "app/library_layout.h"
 #include "app/quantize_run.h"
 #include "app/resharding.h"
 #include "core/error.h"
@@ -68,7 +69,9 @@ void remove_folder(const fs::path& folder, const Communicator& ranks) {
 
 void add_layout_options(Options& options) {
   constexpr int64_t kMost = 1024;
-  options.choice("target", {"hf", "trtllm"}, "hf", "layout of the output");
+  std::vector<std::string> targets{"hf", "trtllm"};
+  for (const std::string& name : library_target_names()) targets.push_back(name);
+  options.choice("target", targets, "hf", "layout of the output");
   options.integer("tp", 1, 1, kMost,
                   "tensor parallelism of inference, with --target trtllm or --engine");
   options.integer("pp", 1, 1, kMost, "pipeline parallelism of inference, with --target trtllm");
@@ -93,13 +96,24 @@ Parallelism parallelism(const Options& options) {
 void adapt_recipes(const Options& options, std::vector<Recipe>& recipes) {
   parallelism(options);
   const bool fused = wants_trtllm(options) || options.get_flag("fused-scales");
-  for (Recipe& recipe : recipes) recipe.fused_scales = fused;
+  for (Recipe& recipe : recipes) {
+    recipe.fused_scales = fused;
+    recipe.folded_smoothing = wanted_library(options) != nullptr;
+  }
 }
 
 int64_t check_layout(const Options& options, const Checkpoint& source, const Model& model,
                      const std::vector<Target>& targets) {
-  if (!wants_trtllm(options)) return 0;
   int64_t bytes = 0;
+  if (const LibraryTarget* library = wanted_library(options)) {
+    for (const Target& target : targets) {
+      check_library(*library, model, target.plan.stages);
+      for (const HfLayout::OutputFile& file : target.hf.layout.files)
+        bytes += file.layout.file_bytes;
+    }
+    return bytes;
+  }
+  if (!wants_trtllm(options)) return 0;
   const Parallelism parallel = parallelism(options);
   for (const Target& target : targets) {
     UnifiedForm form{family_of(options, source), model, target.plan.stages, source.config(),
@@ -118,7 +132,7 @@ int64_t check_layout(const Options& options, const Checkpoint& source, const Mod
 }
 
 fs::path assembly_folder(const Options& options, const fs::path& out) {
-  if (!wants_trtllm(options)) return out;
+  if (!wants_trtllm(options) && wanted_library(options) == nullptr) return out;
   return out.parent_path() / concat(".", out.filename().string(), ".unified");
 }
 

@@ -177,7 +177,7 @@ VerifyResult verify_hf(const Options& options, const fs::path& folder, const Run
     return result;
   }
   require_same_model(checkpoint, setup.cluster());
-  if (!is_quantized(checkpoint)) {
+  if (!is_export(checkpoint)) {
     throw InputError(concat("'", folder.string(),
                             "' is not an exported checkpoint: its config.json has no "
                             "quantization_config of one"));

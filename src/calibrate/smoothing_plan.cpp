@@ -8,18 +8,20 @@ namespace halftone {
 namespace {
 
 // The reference folds only where the format's name says AWQ.
-bool folds(const LinearFormat& format) {
-  return format.smoothing == Smoothing::kAwq;
+bool folds(const LinearFormat& format, const Recipe& recipe) {
+  return format.smoothing == Smoothing::kAwq ||
+         (recipe.folded_smoothing && format.smoothing == Smoothing::kSmoothQuant);
 }
 
-bool folds_into_previous(const LinearFormat& format) {
-  return folds(format) && format.codec->name().starts_with("nvfp4");
+bool folds_into_previous(const LinearFormat& format, const Recipe& recipe) {
+  if (!folds(format, recipe)) return false;
+  return recipe.folded_smoothing || format.codec->name().starts_with("nvfp4");
 }
 
-void fold_into_previous(const StageSpec& stage, StagePlan& plan) {
+void fold_into_previous(const StageSpec& stage, const Recipe& recipe, StagePlan& plan) {
   for (size_t i = 0; i < stage.linears.size(); ++i) {
     const LinearSite& linear = stage.linears[i];
-    if (linear.previous < 0 || !folds_into_previous(plan.linears[i])) continue;
+    if (linear.previous < 0 || !folds_into_previous(plan.linears[i], recipe)) continue;
     const auto previous = static_cast<size_t>(linear.previous);
     // Heads that share values have fewer rows than the linear behind them has columns.
     if (stage.linears[previous].out != linear.in) continue;
@@ -28,12 +30,22 @@ void fold_into_previous(const StageSpec& stage, StagePlan& plan) {
   }
 }
 
-void fold_into_norms(const StageSpec& stage, StagePlan& plan) {
+void fold_into_norms(const StageSpec& stage, const Recipe& recipe, StagePlan& plan) {
   const auto groups = quantized_groups(stage, plan);
   for (const NormSite& norm : stage.norms) {
     const auto& members = groups[static_cast<size_t>(norm.fused_group)];
-    if (members.size() < 2 || !folds(plan.linears[members.front()])) continue;
+    const size_t least = recipe.folded_smoothing ? 1 : 2;
+    if (members.size() < least || !folds(plan.linears[members.front()], recipe)) continue;
     for (const size_t i : members) plan.linears[i].pre_quant_scale = PreQuantScale::kInNorm;
+  }
+}
+
+void leave_unsmoothed(StagePlan& plan) {
+  for (LinearFormat& format : plan.linears) {
+    if (format.pre_quant_scale != PreQuantScale::kStored) continue;
+    if (format.smoothing == Smoothing::kSvdQuant) continue;  // no other layout than the unified one
+    format.smoothing = Smoothing::kNone;
+    format.pre_quant_scale = PreQuantScale::kNone;
   }
 }
 
@@ -58,8 +70,9 @@ void plan_smoothing(const StageSpec& stage, const Recipe& recipe, StagePlan& pla
       format.pre_quant_scale = PreQuantScale::kStored;
     }
   }
-  fold_into_previous(stage, plan);
-  fold_into_norms(stage, plan);
+  fold_into_previous(stage, recipe, plan);
+  fold_into_norms(stage, recipe, plan);
+  if (recipe.folded_smoothing) leave_unsmoothed(plan);
 }
 
 std::vector<std::vector<size_t>> quantized_groups(const StageSpec& stage, const StagePlan& plan) {

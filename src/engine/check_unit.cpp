@@ -164,7 +164,9 @@ void UnitChecker::check_linear(const CheckUnit& unit, size_t linear,
     if (std::isfinite(scale)) result.input_scales[concat(stage.name, " ", site.role)] = scale;
   }
   if (source_ == nullptr) return;
-  const SourceComparison::Linear compared = source_->linear(unit.stage, linear, packed);
+  const LinearFormat& format = headers_.stages[unit.stage].linears[linear];
+  const SourceComparison::Linear compared =
+      source_->linear(unit.stage, linear, unified_tensors(site.name, format, packed));
   if (!compared.db || std::isfinite(*compared.db)) result.sqnr_db[site.name] = compared.db;
   place(compared.finding, parts.front().whole.name, result);
 }
@@ -222,7 +224,7 @@ void UnitChecker::check_copy(size_t stage, size_t tensor, UnitResult& result) co
 
 void UnitChecker::check_cache(const AttentionSite& attention, KvFormat format,
                               UnitResult& result) const {
-  for (const TensorSpec& spec : cache_tensors(attention, format, dtype_)) {
+  for (const TensorSpec& spec : cache_tensors(attention, format, dtype_, headers_.library)) {
     if (headers_.unsound.count(spec.name) > 0) continue;
     const StoredTensor stored = stored_plainly(checkpoint_.info(spec.name));
     const LoadedStage loaded({stored}, checkpoint_, at::kCPU, pool_);

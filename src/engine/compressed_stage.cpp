@@ -183,7 +183,7 @@ PackedLinear stored_linear(const LoadedStage& loaded, const LinearSite& linear,
   for (const TensorSpec& spec : stored_tensors(format, linear.out, linear.in, model_dtype)) {
     packed[spec.name] = loaded.tensor(linear.name + "." + spec.name);
   }
-  return packed;
+  return unified_tensors(linear.name, format, std::move(packed));
 }
 
 CompressedStep Compressor::compress(const LoadStep& step, const LoadedStage& loaded,

@@ -4,6 +4,7 @@
 #include "core/log.h"
 #include "export/hf_layout.h"
 #include "export/hf_names.h"
+#include "export/library_target.h"
 #include "export/linear_headers.h"
 #include "export/stored_quantization.h"
 #include "formats/codecs.h"
@@ -27,7 +28,8 @@ class FormatReader {
  private:
   // Whether the checkpoint stacks this expert with its peers, quantized.
   bool is_stacked(const LinearSite& linear) const {
-    return !linear.stacked.empty() && checkpoint_.has(hf_name(linear, true, "weight_scale"));
+    return !linear.stacked.empty() && !is_library() &&
+           checkpoint_.has(hf_name(linear, true, "weight_scale"));
   }
 
   LinearFormat format_of(const LinearSite& linear) const {
@@ -36,9 +38,12 @@ class FormatReader {
       return checkpoint_.has(hf_name(linear, stacked, suffix));
     };
     if (stored_.uniform.algo == "NF4") return nf4_format_of(linear);
-    if (!has("weight_scale")) return {};
+    if (!has(stored_.scales())) return {};
     const auto layer = stored_.layers.find(stacked ? container_of(linear) : linear.name);
     const auto& entry = layer != stored_.layers.end() ? layer->second : stored_.uniform;
+    if (is_library() && entry.format.quantized()) {
+      return format_in_library(stored_, entry, linear, checkpoint_);
+    }
     const auto format = format_of_algo(entry.algo, entry.group_size, entry.weight_only, has);
     if (!format) {
       throw InputError(concat("'", checkpoint_.directory().string(), "': '", linear.name,
@@ -61,14 +66,16 @@ class FormatReader {
   }
 
   KvFormat cache_format(const AttentionSite& attention) const {
-    const auto format =
-        kv_format_of_scheme(stored_.kv_scheme, checkpoint_.has(key_scale_name(attention.name)),
-                            checkpoint_.has(key_bias_name(attention.name)));
+    const auto format = kv_format_of_scheme(
+        stored_.kv_scheme, checkpoint_.has(key_scale_name(attention.name, is_library())),
+        checkpoint_.has(key_bias_name(attention.name)));
     if (format) return *format;
     throw InputError(concat((checkpoint_.directory() / "config.json").string(),
                             ": this kv_cache_scheme cannot be read, or '", attention.name,
                             "' lacks its scales; known: FP8, NVFP4, NVFP4_AFFINE"));
   }
+
+  bool is_library() const { return stored_.library != nullptr; }
 
   const Checkpoint& checkpoint_;
   StoredQuantization stored_;

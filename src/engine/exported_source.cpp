@@ -10,6 +10,7 @@
 #include "engine/weight_source.h"
 #include "export/hf_layout.h"
 #include "export/hf_names.h"
+#include "export/stored_quantization.h"
 #include "formats/low_bit_source.h"
 #include "formats/tensor_bridge.h"
 #include "kernels/scale.h"
@@ -21,7 +22,10 @@ namespace {
 class ExportedSource : public WeightSource {
  public:
   ExportedSource(const Checkpoint& checkpoint, const Model& model)
-      : checkpoint_(checkpoint), model_(model), dtype_(model_dtype(checkpoint)) {
+      : checkpoint_(checkpoint),
+        model_(model),
+        dtype_(model_dtype(checkpoint)),
+        library_(is_library_layout(checkpoint)) {
     for (StagePlan& plan : exported_formats(checkpoint, model)) {
       plan_stage(model.stages()[stages_.size()], std::move(plan));
     }
@@ -39,7 +43,10 @@ class ExportedSource : public WeightSource {
       weights.set(need.name, need.keeps_dtype ? tensor : tensor.to(dtype));
     }
     for (const auto& [name, index] : packed_[stage]) {
-      if (loaded.has(spec.linears[index].name + ".weight")) {
+      const LinearSite& linear = spec.linears[index];
+      const std::string first =
+          stored_tensors(formats_[stage][index], linear.out, linear.in, dtype_).front().name;
+      if (loaded.has(linear.name + "." + first)) {
         weights.set(name, unpack(stage, index, loaded, dtype, pool));
       }
     }
@@ -69,7 +76,8 @@ class ExportedSource : public WeightSource {
     fake.kv = plan.kv;
     fake.caches.resize(plan.kv.size());
     for (size_t i = 0; i < stage.attentions.size(); ++i) {
-      for (const TensorSpec& spec : cache_tensors(stage.attentions[i], fake.kv[i], dtype_)) {
+      for (const TensorSpec& spec :
+           cache_tensors(stage.attentions[i], fake.kv[i], dtype_, library_)) {
         check_stored(spec);
         tensors.push_back(stored_plainly(checkpoint_.info(spec.name)));
       }
@@ -103,9 +111,9 @@ class ExportedSource : public WeightSource {
     const LinearSite& linear = model_.stages()[stage].linears[index];
     const LinearFormat& format = formats_[stage][index];
     const PackedLinear packed = stored_linear(loaded, linear, format, dtype_);
-    for (const TensorSpec& spec : stored_tensors(format, linear.out, linear.in, dtype_)) {
-      if (spec.dtype == DType::kF32 && spec.name.find("_scale") != std::string::npos)
-        check_scales(spec.name, linear, packed.at(spec.name));
+    for (const auto& [name, tensor] : packed) {
+      const bool scale = name.find("_scale") != std::string::npos;
+      if (scale && tensor.scalar_type() == at::kFloat) check_scales(name, linear, tensor);
     }
     const auto placed = [&](const char* name) {
       const auto found = packed.find(name);
@@ -125,15 +133,18 @@ class ExportedSource : public WeightSource {
                     const at::Tensor& scales) const {
     if (at::logical_and(at::isfinite(scales), scales > 0).all().item<bool>()) return;
     const std::string name = linear.name + "." + suffix;
-    throw InputError(concat("tensor '", name, "' in '", checkpoint_.file_of(name).string(),
+    const fs::path place =
+        checkpoint_.has(name) ? checkpoint_.file_of(name) : checkpoint_.directory();
+    throw InputError(concat("tensor '", name, "' in '", place.string(),
                             "' holds a scale that is zero, negative or not finite"));
   }
 
-  static void read_cache_scales(StageFakeQuant& fake, const StageSpec& spec,
-                                const LoadedStage& loaded) {
+  void read_cache_scales(StageFakeQuant& fake, const StageSpec& spec,
+                         const LoadedStage& loaded) const {
     for (size_t i = 0; i < spec.attentions.size(); ++i) {
       const AttentionSite& attention = spec.attentions[i];
-      if (!has_scales(fake.kv[i]) || !loaded.has(key_scale_name(attention.name))) continue;
+      if (!has_scales(fake.kv[i]) || !loaded.has(key_scale_name(attention.name, library_)))
+        continue;
       const auto scale = [&](const std::string& scale_name, const std::string& bias_name) {
         CacheScale cache{loaded.tensor(scale_name).item<float>() * kMaxE4M3, {}};
         if (has_bias(fake.kv[i])) {
@@ -141,25 +152,49 @@ class ExportedSource : public WeightSource {
         }
         return cache;
       };
-      fake.caches[i] = {scale(key_scale_name(attention.name), key_bias_name(attention.name)),
-                        scale(value_scale_name(attention.name), value_bias_name(attention.name))};
+      fake.caches[i] = {
+          scale(key_scale_name(attention.name, library_), key_bias_name(attention.name)),
+          scale(value_scale_name(attention.name, library_), value_bias_name(attention.name))};
     }
   }
 
   const Checkpoint& checkpoint_;
   const Model& model_;
-  DType dtype_;  // of the model: scales and biases that are not F32
+  DType dtype_;   // of the model: scales and biases that are not F32
+  bool library_;  // another library's layout
   std::vector<std::vector<StoredTensor>> tensors_;
   std::vector<std::vector<LinearFormat>> formats_;
   std::vector<std::map<std::string, size_t>> packed_;  // linears by their weight's name
   std::vector<StageFakeQuant> stages_;
 };
 
+// Sources may leave out the shape of packed weights, or give it in another type.
+bool has_library_shapes(const Checkpoint& checkpoint) {
+  const std::string packed = "weight_packed";
+  for (const std::string& name : checkpoint.names()) {
+    if (!name.ends_with(packed) || checkpoint.info(name).dtype != DType::kI32) continue;
+    const std::string shape = name.substr(0, name.size() - packed.size()) + "weight_shape";
+    if (!checkpoint.has(shape) || checkpoint.info(shape).dtype != DType::kI64) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 bool is_quantized(const Checkpoint& checkpoint) {
   const auto found = checkpoint.config().find("quantization_config");
   return found != checkpoint.config().end() && !found->is_null() && !is_low_bit_source(checkpoint);
+}
+
+bool is_export(const Checkpoint& checkpoint) {
+  if (is_quantized(checkpoint)) return true;
+  if (!is_library_layout(checkpoint)) return false;
+  try {
+    read_quantization(checkpoint);
+    return has_library_shapes(checkpoint);
+  } catch (const InputError&) {
+    return false;  // of formats that only sources have
+  }
 }
 
 std::unique_ptr<WeightSource> make_exported_source(const Checkpoint& checkpoint,

@@ -15,7 +15,7 @@ LinearWeights::LinearWeights(const Checkpoint& checkpoint, const std::string& fa
       model_(make_model(checkpoint, family)),
       dtype_(model_dtype(checkpoint)),
       pool_(pool) {
-  if (is_quantized(checkpoint)) {
+  if (is_export(checkpoint)) {
     headers_ = check_headers(checkpoint, *model_, nullptr);
   } else {
     original_.emplace(checkpoint, *model_);

@@ -6,7 +6,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
-#include "dist/partition.h"
+#include "engine/dealt_pieces.h"
 #include "engine/quantized_linears.h"
 #include "engine/sqnr.h"
 #include "formats/tensor_bridge.h"
@@ -54,28 +54,11 @@ void StagePacker::write_tensor(const std::string& name, const at::Tensor& tensor
 }
 
 std::vector<bool> StagePacker::owned(const std::vector<Item>& items) const {
-  const World& world = cluster_.world;
-  const HfLayout& layout = target_.hf.layout;
-  std::vector<bool> mine(items.size(), false);
-  for (int node = 0; node < world.nodes(); ++node) {
-    std::vector<int> ranks;
-    for (int rank = 0; rank < world.size(); ++rank) {
-      if (world.node_of()[static_cast<size_t>(rank)] == node) ranks.push_back(rank);
-    }
-    std::vector<size_t> of_node;
-    std::vector<int64_t> costs;
-    for (size_t i = 0; i < items.size(); ++i) {
-      const size_t file = layout.file_of.at(items[i].output);
-      if (static_cast<int>(file % static_cast<size_t>(world.nodes())) != node) continue;
-      of_node.push_back(i);
-      costs.push_back(items[i].bytes);
-    }
-    const std::vector<int> dealt = deal_by_cost(costs, static_cast<int>(ranks.size()));
-    for (size_t i = 0; i < of_node.size(); ++i) {
-      mine[of_node[i]] = ranks[static_cast<size_t>(dealt[i])] == world.rank();
-    }
+  std::vector<OutputPiece> pieces;
+  for (const Item& item : items) {
+    pieces.push_back({target_.hf.layout.file_of.at(item.output), item.bytes});
   }
-  return mine;
+  return deal_pieces(pieces, cluster_.world);
 }
 
 std::vector<StagePacker::Item> StagePacker::items_of(size_t stage_index,

@@ -48,8 +48,11 @@ std::unique_ptr<WeightSource> make_fake_quant_source(const SourceLayout& source,
 
 // Whether config.json has a quantization_config other than that of a low-bit source.
 bool is_quantized(const Checkpoint& checkpoint);
-// A unified Hugging Face checkpoint read back: which linears are stored how follows from its
-// configuration and is checked against the headers (InputError).
+// Whether what it stores is read back as it is: quantized, or of compressed-tensors (which may also
+// be a low-bit source) in formats of ours.
+bool is_export(const Checkpoint& checkpoint);
+// A unified Hugging Face checkpoint, or one in a library's layout, read back: which linears are
+// stored how follows from its configuration and is checked against the headers (InputError).
 std::unique_ptr<WeightSource> make_exported_source(const Checkpoint& checkpoint,
                                                    const Model& model);
 

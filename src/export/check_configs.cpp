@@ -53,7 +53,7 @@ bool same_members(const Json& a, const Json& b) {
 Findings check_configs(const Checkpoint& checkpoint) {
   Findings findings;
   const Json config = object_or_empty(member(checkpoint.config(), "quantization_config"));
-  if (member(config, "quant_method") == "bitsandbytes") return findings;  // one file
+  if (member(config, "quant_method") != "modelopt") return findings;  // one file
   const fs::path path = checkpoint.directory() / kHfFile;
   if (!fs::exists(path)) {
     findings.push_back(

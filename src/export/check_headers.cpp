@@ -21,6 +21,7 @@ class HeaderChecker {
         stored_(read_quantization(checkpoint)),
         notes_{checkpoint, result_},
         linears_(notes_, stored_, dtype_) {
+    result_.library = stored_.library != nullptr;
     find_caches();
   }
 
@@ -103,8 +104,8 @@ class HeaderChecker {
   void find_caches() {
     for (const StageSpec& stage : model_.stages()) {
       for (const AttentionSite& attention : stage.attentions) {
-        cache_scales_ = cache_scales_ || has(key_scale_name(attention.name)) ||
-                        has(value_scale_name(attention.name));
+        cache_scales_ = cache_scales_ || has(key_scale_name(attention.name, result_.library)) ||
+                        has(value_scale_name(attention.name, result_.library));
         cache_biases_ = cache_biases_ || has(key_bias_name(attention.name)) ||
                         has(value_bias_name(attention.name));
       }
@@ -121,7 +122,7 @@ class HeaderChecker {
       }
       return KvFormat::kNone;
     }
-    for (const TensorSpec& spec : cache_tensors(attention, *format, dtype_)) {
+    for (const TensorSpec& spec : cache_tensors(attention, *format, dtype_, result_.library)) {
       notes_.consumed.insert(spec.name);
       if (!has(spec.name)) {
         notes_.add("missing-kv-scale", spec.name, described(spec.dtype, spec.shape), "missing");

@@ -13,6 +13,7 @@ struct HeaderCheck {
   Findings findings;
   // The format of every linear and cache as the configuration has it.
   std::vector<StagePlan> stages;
+  bool library = false;  // another library's layout (library_target.h)
   // Tensors that are in the checkpoint but in no stage: of next-token layers, vision towers, ...
   std::vector<std::string> extra;
   // Linears, and tensors that are copied, which lack a tensor or hold one of another dtype or

@@ -50,6 +50,30 @@ constexpr std::array kFormats{
     FormatRow{"NF4", {kUnproven, kNo, kNo}, {kNo, kNo, kNo}},
 };
 
+// Formats in the layouts of other libraries, by quant_method.
+struct LibraryRow {
+  std::string_view method;
+  std::string_view format;  // format_name()
+  Verdicts verdicts;
+};
+constexpr std::string_view kCompressed = "compressed-tensors";
+constexpr std::array kLibraryFormats{
+    LibraryRow{kCompressed, "fp8", {kYes, kUnproven, kUnproven}},
+    LibraryRow{kCompressed, "fp8_pc_pt", {kYes, kUnproven, kUnproven}},
+    LibraryRow{kCompressed, "fp8_pb_wo", {kYes, kUnproven, kUnproven}},
+    LibraryRow{kCompressed, "int8_sq", {kYes, kUnproven, kUnproven}},
+    LibraryRow{kCompressed, "int8_wo", {kYes, kUnproven, kUnproven}},
+    LibraryRow{kCompressed, "int4_awq", {kYes, kUnproven, kUnproven}},
+    LibraryRow{kCompressed, "nvfp4", {kYes, kUnproven, kUnproven}},
+    LibraryRow{kCompressed, "w4a16_nvfp4", {kYes, kUnproven, kUnproven}},
+    LibraryRow{kCompressed, "mxfp4", {kUnproven, kUnproven, kUnproven}},
+    LibraryRow{kCompressed, "mxfp8", {kYes, kUnproven, kUnproven}},
+    LibraryRow{"awq", "int4_awq", {kYes, kYes, kUnproven}},
+    LibraryRow{"gptq", "int4_awq", {kYes, kYes, kUnproven}},
+};
+// Blocks of INT4 weights for which vLLM has kernels in these layouts.
+constexpr std::array<int64_t, 3> kVllmInt4Blocks{32, 64, 128};
+
 // A quantized cache: what the engine does with it.
 struct CacheRow {
   KvFormat format;
@@ -108,15 +132,26 @@ class EngineCheck {
       : engine_(engine), tp_(tp), served_(served) {
     for (size_t s = 0; s < served.stages.size(); ++s) {
       for (const LinearFormat& format : served.stages[s].linears) {
-        if (format.quantized()) algos_.insert(quant_algo_of(format).name);
+        if (!format.quantized()) continue;
+        if (format.form) {
+          library_ = served.config.quantization_config.at("quant_method").get<std::string>();
+          algos_.insert(library_format(format));
+        } else {
+          algos_.insert(quant_algo_of(format).name);
+        }
       }
     }
   }
 
   Findings run() {
-    check_formats();
+    if (library_.empty()) {
+      check_formats();
+      check_block_size();
+    } else {
+      check_library_formats();
+      check_int4_blocks();
+    }
     check_caches();
-    check_block_size();
     check_files();
     check_spelling();
     check_layers();
@@ -124,6 +159,12 @@ class EngineCheck {
   }
 
  private:
+  // AWQ's search leaves nothing in these layouts.
+  static std::string library_format(const LinearFormat& format) {
+    const std::string name = format_name(format);
+    return name == "nvfp4_awq" ? "nvfp4" : name;
+  }
+
   bool is_mixed() const { return algos_.size() > 1; }
   std::string who() const {
     constexpr std::array<const char*, 3> kTitles{"vLLM", "SGLang", "TensorRT-LLM"};
@@ -156,6 +197,37 @@ class EngineCheck {
           concat(algo, is_mixed() ? " among others" : "",
                  verdict == kUnproven ? ", which nobody has proved to work" : ""),
           verdict == kUnproven);
+    }
+  }
+
+  void check_library_formats() {
+    for (const std::string& format : algos_) {
+      const auto* row = std::find_if(kLibraryFormats.begin(), kLibraryFormats.end(),
+                                     [&](const LibraryRow& entry) {
+                                       return entry.method == library_ && entry.format == format;
+                                     });
+      const Verdict verdict = row == kLibraryFormats.end() ? kNo : row->verdicts[index_of(engine_)];
+      if (verdict == kYes) continue;
+      add("engine-format", {}, concat("a format that it reads in the layout of ", library_),
+          concat(format, verdict == kUnproven ? ", which nobody has proved to work" : ""),
+          verdict == kUnproven);
+    }
+  }
+
+  void check_int4_blocks() {
+    if (engine_ != Engine::kVllm) return;
+    for (size_t s = 0; s < served_.stages.size(); ++s) {
+      for (size_t i = 0; i < served_.stages[s].linears.size(); ++i) {
+        const LinearFormat& format = served_.stages[s].linears[i];
+        if (!format.quantized() || !format.codec->name().starts_with("int4")) continue;
+        const int64_t block = format.codec->block();
+        if (std::find(kVllmInt4Blocks.begin(), kVllmInt4Blocks.end(), block) !=
+            kVllmInt4Blocks.end()) {
+          continue;
+        }
+        return add("engine-group-size", served_.model.stages()[s].linears[i].name,
+                   "blocks of 32, 64 or 128", concat("blocks of ", block));
+      }
     }
   }
 
@@ -200,12 +272,15 @@ class EngineCheck {
   // The list of a checkpoint with one format must say to this engine what it says to us.
   void check_spelling() {
     if (is_mixed() || algos_.empty()) return;
-    const ExcludeList list(served_.config.quantization_config.value("ignore", Json::array()));
+    // The other libraries' lists name modules in full, but AWQ's are looked for within names.
+    if (!library_.empty() && library_ != "awq") return;
+    const char* key = library_.empty() ? "ignore" : "modules_to_not_convert";
+    const ExcludeList list(served_.config.quantization_config.value(key, Json::array()));
     const auto row =
         std::find_if(kSpellings.begin(), kSpellings.end(), [&](const SpellingRow& entry) {
           return entry.algo.empty() || algos_.begin()->starts_with(entry.algo);
         });
-    const Covers covers = row->covers[index_of(engine_)];
+    const Covers covers = library_.empty() ? row->covers[index_of(engine_)] : &is_substring;
     const auto covered = [&](const std::string& module) {
       return std::any_of(list.patterns().begin(), list.patterns().end(),
                          [&](const std::string& pattern) { return covers(pattern, module); });
@@ -257,7 +332,8 @@ class EngineCheck {
 
   void check_smoothing(const LinearSite& linear, const LinearFormat& format) {
     const bool awq = format.quantized() && format.codec->name().starts_with("int4");
-    if (engine_ != Engine::kTrtllm || !awq || linear.shard != ShardAxis::kInput) return;
+    if (engine_ != Engine::kTrtllm || !awq || format.form || linear.shard != ShardAxis::kInput)
+      return;
     if (format.pre_quant_scale == PreQuantScale::kStored) return;
     add("engine-pre-quant-scale", linear.name, "a pre_quant_scale, which its kernels ask for",
         "none");
@@ -267,6 +343,7 @@ class EngineCheck {
   int64_t tp_;
   const ServedCheckpoint& served_;
   std::set<std::string> algos_;
+  std::string library_;  // quant_method of another library's layout; empty: a unified checkpoint
   Findings findings_;
 };
 

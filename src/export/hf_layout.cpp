@@ -154,11 +154,11 @@ const TensorInfo& HfLayout::info(const std::string& name) const {
   return files[file->second].layout.tensors.at(name);
 }
 
-std::string key_scale_name(const std::string& attention) {
-  return attention + ".k_proj.k_scale";
+std::string key_scale_name(const std::string& attention, bool library) {
+  return attention + (library ? ".k_scale" : ".k_proj.k_scale");
 }
-std::string value_scale_name(const std::string& attention) {
-  return attention + ".v_proj.v_scale";
+std::string value_scale_name(const std::string& attention, bool library) {
+  return attention + (library ? ".v_scale" : ".v_proj.v_scale");
 }
 
 std::string key_bias_name(const std::string& attention) {
@@ -169,10 +169,11 @@ std::string value_bias_name(const std::string& attention) {
 }
 
 std::vector<TensorSpec> cache_tensors(const AttentionSite& attention, KvFormat format,
-                                      DType model_dtype) {
+                                      DType model_dtype, bool library) {
   if (!has_scales(format)) return {};
-  std::vector<TensorSpec> specs{{key_scale_name(attention.name), DType::kF32, {}},
-                                {value_scale_name(attention.name), DType::kF32, {}}};
+  const std::vector<int64_t> shape(library ? 1 : 0, 1);
+  std::vector<TensorSpec> specs{{key_scale_name(attention.name, library), DType::kF32, shape},
+                                {value_scale_name(attention.name, library), DType::kF32, shape}};
   if (!has_bias(format)) return specs;
   specs.push_back(
       {key_bias_name(attention.name), model_dtype, {1, attention.kv_heads, 1, attention.key_dim}});

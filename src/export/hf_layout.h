@@ -55,13 +55,14 @@ HfLayout lay_out(const std::vector<std::vector<TensorSpec>>& units, int64_t max_
 // Whether two tensors of a checkpoint hold the same.
 bool same_bytes(const Checkpoint& source, const std::string& a, const std::string& b);
 
-// The names of an attention's cache scales ("k_proj.k_scale").
-std::string key_scale_name(const std::string& attention);
-std::string value_scale_name(const std::string& attention);
+// The names of an attention's cache scales ("k_proj.k_scale"), scalars; `library`: as the other
+// libraries have them ("k_scale"), of one element.
+std::string key_scale_name(const std::string& attention, bool library = false);
+std::string value_scale_name(const std::string& attention, bool library = false);
 std::string key_bias_name(const std::string& attention);
 std::string value_bias_name(const std::string& attention);
 // Every stored tensor of an attention's cache, named in full (formats-and-hf-export.md, 3.2).
 std::vector<TensorSpec> cache_tensors(const AttentionSite& attention, KvFormat format,
-                                      DType model_dtype);
+                                      DType model_dtype, bool library = false);
 
 }  // namespace halftone

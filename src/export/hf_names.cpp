@@ -3,7 +3,7 @@
 namespace halftone {
 
 bool stacks_in_hf(const LinearSite& linear, const LinearFormat& format) {
-  if (linear.stacked.empty() || format.low_rank > 0) return false;
+  if (linear.stacked.empty() || format.low_rank > 0 || format.form) return false;
   if (format.pre_quant_scale != PreQuantScale::kNone) return false;
   const std::string codec = format.codec->name();
   return codec == "fp8" || codec.starts_with("nvfp4");

@@ -4,17 +4,12 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "export/library_target.h"
 #include "formats/codecs.h"
 #include "formats/quant_algo.h"
 
 namespace halftone {
 namespace {
-
-Json exclude_list(const Checkpoint& checkpoint, bool nf4) {
-  const Json& config = checkpoint.config().at("quantization_config");
-  const auto list = config.find(nf4 ? "llm_int8_skip_modules" : "ignore");
-  return list == config.end() ? Json::array() : *list;
-}
 
 // The block of the stored block scales, where they have another one than the format's.
 std::optional<int64_t> stored_block(const HfPart& part, const TensorInfo& info, int64_t block) {
@@ -56,7 +51,7 @@ LinearHeaders::LinearHeaders(HeaderNotes& notes, const StoredQuantization& store
       dtype_(dtype),
       is_nf4_(stored.uniform.algo == "NF4"),
       is_uniform_(stored.layers.empty() && !stored.uniform.algo.empty()),
-      excluded_(exclude_list(notes.checkpoint, is_nf4_)) {}
+      excluded_(stored.excluded) {}
 
 std::vector<LinearFormat> LinearHeaders::check(const StageSpec& stage) {
   std::vector<LinearFormat> formats;
@@ -78,14 +73,14 @@ const LinearHeaders::Entry* LinearHeaders::entry_of(const LinearSite& linear, bo
 
 bool LinearHeaders::is_coded(const LinearSite& linear, bool stacked) const {
   const std::string name = hf_name(linear, stacked, "weight");
-  const bool scaled = notes_.has(hf_name(linear, stacked, "weight_scale")) ||
+  const bool scaled = notes_.has(hf_name(linear, stacked, stored_.scales())) ||
                       (is_nf4_ && notes_.has(linear.name + "." + kNf4State));
   return scaled || (notes_.has(name) && !is_full_precision(notes_.checkpoint.info(name).dtype));
 }
 
 LinearFormat LinearHeaders::check_linear(const StageSpec& stage, const LinearSite& linear) {
   const bool stacked =
-      !linear.stacked.empty() &&
+      !linear.stacked.empty() && stored_.library == nullptr &&
       (notes_.has(hf_name(linear, true, "weight_scale")) || is_coded(linear, true));
   const bool coded = is_coded(linear, stacked);
   const bool plain = !coded && (notes_.has(linear.weight) || notes_.has(linear.stacked));
@@ -138,7 +133,6 @@ LinearFormat LinearHeaders::set_aside(const LinearSite& linear, bool stacked) {
 
 LinearFormat LinearHeaders::check_format(const StageSpec& stage, const LinearSite& linear,
                                          bool stacked, const Entry& entry) {
-  const std::string weight = hf_name(linear, stacked, "weight");
   const std::optional<LinearFormat> format = format_of(linear, stacked, entry);
   if (!format) {
     if (unknown_.insert(entry.algo).second) {
@@ -159,7 +153,8 @@ LinearFormat LinearHeaders::check_format(const StageSpec& stage, const LinearSit
   try {
     format->codec->check_shape(linear.name, linear.out, linear.in);
   } catch (const InputError& error) {
-    notes_.add("wrong-shape", weight, "a size that the format's blocks divide", error.what());
+    notes_.add("wrong-shape", hf_name(linear, stacked, "weight"),
+               "a size that the format's blocks divide", error.what());
     return set_aside(linear, stacked);
   }
   check_parts(stage, linear, *format);
@@ -174,6 +169,8 @@ std::optional<LinearFormat> LinearHeaders::format_of(const LinearSite& linear, b
     if (notes_.has(state)) format.codec = make_nf4_codec(notes_.checkpoint.info(state).count());
     return format;
   }
+  if (stored_.library != nullptr)
+    return format_in_library(stored_, entry, linear, notes_.checkpoint);
   const bool branch =
       notes_.has(linear.name + "." + kLowRankA) || notes_.has(linear.name + "." + kLowRankB);
   auto format = format_of_algo(entry.algo, entry.group_size, entry.weight_only,

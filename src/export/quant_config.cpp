@@ -1,13 +1,11 @@
 #include "export/quant_config.h"
 
 #include <algorithm>
-#include <set>
 
 #include "core/error.h"
 #include "core/log.h"
 #include "export/exclude_modules.h"
-#include "export/hf_names.h"
-#include "export/linear_headers.h"
+#include "export/quantized_modules.h"
 #include "formats/quant_algo.h"
 
 namespace halftone {
@@ -16,67 +14,21 @@ namespace {
 struct Modules {
   std::vector<std::pair<std::string, QuantAlgo>> quantized;  // in module order
   std::vector<std::string> unquantized;
+  std::vector<std::string> next_token;
   KvFormat kv = KvFormat::kNone;
 };
 
-// The module of a weight that the model does not compute with, of a layer that has one; empty for
-// norms, biases and other vectors.
-std::string carried_module(const Model& model, const StoredTensor& extra) {
-  const std::string suffix = ".weight";
-  if (!extra.name.ends_with(suffix) || extra.shape.size() < 2) return {};
-  const auto prefixes = model.carried_prefixes();
-  const bool carried =
-      std::any_of(prefixes.begin(), prefixes.end(),
-                  [&](const std::string& prefix) { return extra.name.starts_with(prefix); });
-  return carried ? extra.name.substr(0, extra.name.size() - suffix.size()) : "";
-}
-
-// Stacked experts are one module.
-std::string config_module(const LinearSite& linear, const LinearFormat& format) {
-  if (!stacks_in_hf(linear, format)) return linear.name;
-  return container_of(linear);
-}
-
-Modules collect(const Model& model, const TargetPlan& target,
-                const std::vector<StoredTensor>& extra) {
-  Modules modules;
-  std::set<std::string> seen;
-  for (size_t s = 0; s < target.stages.size(); ++s) {
-    const StageSpec& stage = model.stages()[s];
-    const StagePlan& plan = target.stages[s];
-    for (const std::string& module : stage.plain_modules) {
-      if (seen.insert(module).second) modules.unquantized.push_back(module);
-    }
-    for (size_t i = 0; i < stage.linears.size(); ++i) {
-      if (!plan.linears[i].quantized()) {
-        modules.unquantized.push_back(stage.linears[i].name);
-        continue;
-      }
-      const std::string module = config_module(stage.linears[i], plan.linears[i]);
-      if (!seen.insert(module).second) continue;
-      modules.quantized.emplace_back(module, quant_algo_of(plan.linears[i]));
-    }
-    for (const KvFormat format : plan.kv) {
-      if (format != KvFormat::kNone) modules.kv = format;
-    }
+Modules collect(const Model& model, const TargetPlan& target, const SourceLayout& source) {
+  std::vector<TensorSpec> extra;
+  for (const StoredTensor& tensor : source.extra()) {
+    extra.push_back({tensor.name, tensor.dtype, tensor.shape});
   }
-  for (const StoredTensor& tensor : extra) {
-    const std::string module = carried_module(model, tensor);
-    if (!module.empty()) modules.unquantized.push_back(module);
+  QuantizedModules found = quantized_modules(model, target.stages, extra);
+  Modules modules{{}, std::move(found.unquantized), std::move(found.next_token), found.kv};
+  for (const auto& [name, stage, linear] : found.quantized) {
+    modules.quantized.emplace_back(name, quant_algo_of(target.stages[stage].linears[linear]));
   }
   return modules;
-}
-
-// "model.layers.61*" where the checkpoint holds such a layer.
-std::vector<std::string> next_token_patterns(const Model& model, const SourceLayout& source) {
-  std::vector<std::string> patterns;
-  for (const std::string& prefix : model.next_token_prefixes()) {
-    const bool held =
-        std::any_of(source.extra().begin(), source.extra().end(),
-                    [&](const StoredTensor& tensor) { return tensor.name.starts_with(prefix); });
-    if (held) patterns.push_back(prefix.substr(0, prefix.find_last_not_of('.') + 1) + "*");
-  }
-  return patterns;
 }
 
 Json producer() {
@@ -150,7 +102,7 @@ QuantConfig bitsandbytes_config(const Modules& modules, size_t formats, const Re
 
 QuantConfig make_quant_config(const Model& model, const TargetPlan& target,
                               const SourceLayout& source) {
-  const Modules modules = collect(model, target, source.extra());
+  const Modules modules = collect(model, target, source);
   const auto groups = group_by_algo(modules);
   for (const auto& [algo, names] : groups) {
     if (algo.name == "NF4") {
@@ -174,7 +126,8 @@ QuantConfig make_quant_config(const Model& model, const TargetPlan& target,
     std::vector<std::string> quantized;
     for (const auto& [name, algo] : modules.quantized) quantized.push_back(name);
     ignore = exclude_modules(quantized, modules.unquantized);
-    for (const std::string& pattern : next_token_patterns(model, source)) {
+    for (const std::string& layer : modules.next_token) {
+      const std::string pattern = layer + "*";
       if (std::find(ignore.begin(), ignore.end(), pattern) == ignore.end()) {
         ignore.push_back(pattern);
       }

@@ -14,6 +14,10 @@ ExcludeList::ExcludeList(const Json& patterns) {
     if (!pattern.is_string()) continue;
     const std::string text = pattern.get<std::string>();
     patterns_.push_back(text);
+    if (text.starts_with("re:")) {
+      expressions_.emplace_back("^(?:" + text.substr(3) + ")", "the list of excluded modules");
+      continue;
+    }
     exact_.insert(text);
     const size_t special = text.find_first_of("*?[");
     if (special == std::string::npos) continue;
@@ -30,7 +34,9 @@ bool ExcludeList::covers(const std::string& module) const {
          std::any_of(prefixes_.begin(), prefixes_.end(),
                      [&](const std::string& prefix) { return module.starts_with(prefix); }) ||
          std::any_of(globs_.begin(), globs_.end(),
-                     [&](const std::string& glob) { return glob_matches(glob, module); });
+                     [&](const std::string& glob) { return glob_matches(glob, module); }) ||
+         std::any_of(expressions_.begin(), expressions_.end(),
+                     [&](const Regex& expression) { return !expression.find_all(module).empty(); });
 }
 
 bool is_full_precision(DType dtype) {
@@ -38,9 +44,10 @@ bool is_full_precision(DType dtype) {
 }
 
 bool is_quantization_tensor(const std::string& name) {
-  constexpr std::array<std::string_view, 9> kSuffixes{
-      "weight_scale", "weight_scale_2", "input_scale", "pre_quant_scale", ".k_scale",
-      ".v_scale",     ".k_bias",        ".v_bias",     "weight_scale_inv"};
+  constexpr std::array<std::string_view, 15> kSuffixes{
+      "weight_scale",  "weight_scale_2", "input_scale", "pre_quant_scale",  ".k_scale",
+      ".v_scale",      ".k_bias",        ".v_bias",     "weight_scale_inv", "global_scale",
+      "weight_packed", "weight_shape",   ".qweight",    ".qzeros",          ".g_idx"};
   if (name.find("svdquant_lora_") != std::string::npos) return true;
   return std::any_of(kSuffixes.begin(), kSuffixes.end(),
                      [&](std::string_view suffix) { return name.ends_with(suffix); });

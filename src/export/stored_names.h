@@ -6,13 +6,15 @@
 
 #include "core/json.h"
 #include "kernels/dtype.h"
+#include "text/regex.h"
 
 namespace halftone {
 
 // The list of modules that a configuration leaves unquantized.
 class ExcludeList {
  public:
-  // A list of strings; anything else in it is left out.
+  // A list of strings; anything else in it is left out. One that begins with "re:" is a regular
+  // expression for the beginning of a name; a broken one is an InputError.
   explicit ExcludeList(const Json& patterns);
 
   const std::vector<std::string>& patterns() const { return patterns_; }
@@ -25,6 +27,7 @@ class ExcludeList {
   std::set<std::string> exact_;
   std::vector<std::string> prefixes_;  // "x*"
   std::vector<std::string> globs_;
+  std::vector<Regex> expressions_;
 };
 
 // F32, F16 and BF16: what is not quantized has.

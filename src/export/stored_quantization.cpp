@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "export/library_target.h"
 
 namespace halftone {
 namespace {
@@ -57,10 +58,23 @@ StoredQuantization read_quantization(const Checkpoint& checkpoint) {
   const Json& config = checkpoint.config().at("quantization_config");
   if (!config.is_object()) throw InputError(source + ": 'quantization_config' must be an object");
   const auto method = json_member_or<std::string>(config, "quant_method", "", source);
-  if (method == "bitsandbytes") return {{"NF4", 0, true}, {}, {}};
+  const auto excluded = [&](const char* key) {
+    const auto list = config.find(key);
+    return list == config.end() ? Json::array() : *list;
+  };
+  if (method == "bitsandbytes") {
+    return {{"NF4", 0, true}, {}, {}, excluded("llm_int8_skip_modules")};
+  }
+  if (const LibraryTarget* library = library_of_method(method)) {
+    StoredQuantization stored = library->read(config, source);
+    stored.library = library;
+    return stored;
+  }
   if (method != "modelopt") {
-    throw InputError(concat(source, ": quant_method '", method,
-                            "' cannot be read yet; supported: modelopt, bitsandbytes (NF4)"));
+    std::string known = "modelopt, bitsandbytes (NF4)";
+    for (const std::string& name : library_methods()) known += ", " + name;
+    throw InputError(
+        concat(source, ": quant_method '", method, "' cannot be read yet; supported: ", known));
   }
   const auto weight_only = weight_only_targets(config);
   StoredQuantization stored;
@@ -77,7 +91,19 @@ StoredQuantization read_quantization(const Checkpoint& checkpoint) {
   }
   const auto scheme = config.find("kv_cache_scheme");
   if (scheme != config.end()) stored.kv_scheme = *scheme;
+  stored.excluded = excluded("ignore");
   return stored;
+}
+
+bool is_library_layout(const Checkpoint& checkpoint) {
+  const auto config = checkpoint.config().find("quantization_config");
+  if (config == checkpoint.config().end() || !config->is_object()) return false;
+  const Json method = config->value("quant_method", Json());
+  return method.is_string() && library_of_method(method.get<std::string>()) != nullptr;
+}
+
+const char* StoredQuantization::scales() const {
+  return library == nullptr ? "weight_scale" : library->scales;
 }
 
 }  // namespace halftone

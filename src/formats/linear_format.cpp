@@ -26,6 +26,7 @@ std::string format_name(const LinearFormat& format) {
 
 std::vector<TensorSpec> stored_tensors(const LinearFormat& format, int64_t out, int64_t in,
                                        DType model_dtype) {
+  if (format.form) return format.form->tensors(format, out, in);
   std::vector<TensorSpec> specs = format.codec->tensors(out, in);
   if (format.input.has_scale()) specs.push_back({"input_scale", DType::kF32, {}});
   if (format.pre_quant_scale == PreQuantScale::kStored) {
@@ -36,6 +37,11 @@ std::vector<TensorSpec> stored_tensors(const LinearFormat& format, int64_t out, 
     specs.push_back({kLowRankB, model_dtype, {out, format.low_rank}});
   }
   return specs;
+}
+
+PackedLinear unified_tensors(const std::string& module, const LinearFormat& format,
+                             PackedLinear stored) {
+  return format.form ? format.form->decode(module, format, stored) : std::move(stored);
 }
 
 }  // namespace halftone

@@ -6,6 +6,7 @@
 
 #include "formats/codec.h"
 #include "formats/input_format.h"
+#include "formats/stored_form.h"
 
 namespace halftone {
 
@@ -33,6 +34,8 @@ struct LinearFormat {
   Smoothing smoothing = Smoothing::kNone;
   PreQuantScale pre_quant_scale = PreQuantScale::kNone;
   int64_t low_rank = 0;  // of the branch beside the quantized weight
+  // Of another library; null: the tensors of a unified checkpoint.
+  std::shared_ptr<const StoredForm> form = {};
 
   bool quantized() const { return codec != nullptr; }
 };
@@ -44,10 +47,14 @@ std::string format_name(const LinearFormat& format);
 // Whether engines may merge two linears of these formats.
 bool same_format(const LinearFormat& a, const LinearFormat& b);
 
-// Every stored tensor of a quantized linear, names being suffixes: the codec's, `input_scale`,
-// `pre_quant_scale` and the low-rank factors (formats-and-hf-export.md, 3.2).
+// Every stored tensor of a quantized linear, names being suffixes: the form's, or the codec's,
+// `input_scale`, `pre_quant_scale` and the low-rank factors (formats-and-hf-export.md, 3.2).
 std::vector<TensorSpec> stored_tensors(const LinearFormat& format, int64_t out, int64_t in,
                                        DType model_dtype);
+
+// What was read of them as a unified checkpoint has it, whatever the form. `module` is for errors.
+PackedLinear unified_tensors(const std::string& module, const LinearFormat& format,
+                             PackedLinear stored);
 
 inline constexpr const char* kLowRankA = "svdquant_lora_a";  // [rank, in]
 inline constexpr const char* kLowRankB = "svdquant_lora_b";  // [out, rank]

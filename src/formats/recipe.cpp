@@ -79,6 +79,7 @@ Json to_json(const Recipe& recipe) {
             {"propagate", quantized ? "quantized" : "original"},
             {"quant_cfg", rules}};
   if (recipe.fused_scales) json["fused_scales"] = true;
+  if (recipe.folded_smoothing) json["folded_smoothing"] = true;
   return json;
 }
 

@@ -44,6 +44,9 @@ struct Recipe {
   Propagate propagate = Propagate::kOriginal;
   // Linears that engines merge share the scale of their weights in FP8 too: TensorRT-LLM keeps one.
   bool fused_scales = false;
+  // A scale of a linear's input is folded into what makes the input, or there is none: the layouts
+  // of other libraries have no place for one.
+  bool folded_smoothing = false;
   std::vector<QuantizerRule> rules;
 
   // The quantizer of this name ("model.layers.0.mlp.up_proj.weight_quantizer") whose owner is of
