@@ -65,6 +65,12 @@ std::string name_of_model(const Options& options) {
   return fs::absolute(options.required("model")).lexically_normal().filename().string();
 }
 
+std::optional<ChatTemplate> chat_template_of(const Checkpoint& checkpoint) {
+  const std::optional<fs::path>& folder = checkpoint.files();
+  if (!folder || !has_chat_template(*folder)) return std::nullopt;
+  return ChatTemplate::load(*folder);
+}
+
 // On rank 0, until a signal comes.
 void serve(const Options& options, const HttpOptions& http, const ApiModel& model,
            Scheduler& scheduler) {
@@ -108,8 +114,13 @@ void run(const Options& options, const World* world) {
     return;
   }
   const int64_t vocabulary = placed->vocabulary();
-  const ApiModel model{name_of_model(options), *tokenizer, vocabulary, placed->length(),
-                       options.get_integer("max-queue")};
+  const std::optional<ChatTemplate> chat = chat_template_of(evaluated.checkpoint);
+  const ApiModel model{name_of_model(options),
+                       *tokenizer,
+                       vocabulary,
+                       placed->length(),
+                       options.get_integer("max-queue"),
+                       chat ? &*chat : nullptr};
   Scheduler scheduler(batch, *tokenizer, stop_ids_of(evaluated.checkpoint, vocabulary),
                       placed->length(),
                       {options.get_integer("generation-batch"), options.get_integer("max-queue")});

@@ -28,13 +28,10 @@ Options options() {
   options.text("dir", "DIR", "", "the exported checkpoint");
   options.positional("dir");
   options.text("against", "SOURCE", "", "the checkpoint that it was made from");
-<<<<<<< HEAD
   options.text("workspace", "DIR", "",
                "where the unified form of TensorRT-LLM's rank files is made for --against and "
                "--calib, on a file system of all hosts; default: the system's temporary folder");
-=======
   add_source_option(options);
->>>>>>> dcp
   add_family_option(options);
   options.group("Engines");
   add_engine_option(options);

@@ -7,6 +7,7 @@
 
 #include "core/json.h"
 #include "evaluate/serving/job.h"
+#include "text/chat_template.h"
 #include "text/tokenizer.h"
 
 namespace halftone {
@@ -25,10 +26,9 @@ struct ApiModel {
   std::string name;
   const Tokenizer& tokenizer;
   int64_t vocabulary = 0;
-  int64_t length = 0;            // tokens of a sequence, its continuation included
-  int64_t most_sequences = 128;  // of one request
-  // Renders a chat; throws Error where the template refuses it. Empty: the model has no template.
-  std::function<std::string(const Json& messages, const Json& tools)> chat = {};
+  int64_t length = 0;                  // tokens of a sequence, its continuation included
+  int64_t most_sequences = 128;        // of one request
+  const ChatTemplate* chat = nullptr;  // null: it has none
 };
 
 // The body of POST /v1/completions or /v1/chat/completions, checked.

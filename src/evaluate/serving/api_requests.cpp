@@ -203,7 +203,7 @@ ApiRequest parse_completion(const Json& body, const ApiModel& model) {
 ApiRequest parse_chat(const Json& body, const ApiModel& model) {
   check_object(body);
   refuse_unsupported(body);
-  if (!model.chat) {
+  if (model.chat == nullptr) {
     throw ApiError(400, "this model has no chat template: use /v1/completions", "messages");
   }
   ApiRequest request;
@@ -221,9 +221,18 @@ ApiRequest parse_chat(const Json& body, const ApiModel& model) {
   read_stream(body, request);
   const Json messages = member(body, "messages");
   if (!messages.is_array() || messages.empty()) refuse("messages", "a list of messages", messages);
+  ChatOptions how;
+  how.add_generation_prompt = flag(body, "add_generation_prompt", true);
+  how.tools = member(body, "tools");
+  how.documents = member(body, "documents");
+  const Json arguments = member(body, "chat_template_kwargs");
+  if (!arguments.is_null() && !arguments.is_object()) {
+    refuse("chat_template_kwargs", "an object", arguments);
+  }
+  if (arguments.is_object()) how.arguments = arguments;
   std::string text;
   try {
-    text = model.chat(messages, member(body, "tools"));
+    text = model.chat->render(messages, how);
   } catch (const Error& error) {
     throw ApiError(400, error.what(), "messages");
   }
