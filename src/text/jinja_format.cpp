@@ -191,7 +191,7 @@ class BraceFormat {
   }
 
  private:
-  Value field(std::string name) {
+  Value field(const std::string& name) {
     if (name.find_first_of(":!{") != std::string::npos) {
       throw Fault(concat("'format' with '{", name, "}': formats of a field are not supported"));
     }

@@ -97,6 +97,7 @@ std::vector<Value> sorted(Run& run, std::vector<std::pair<Value, Value>> keyed, 
     return reverse ? less(run, b.first, a.first) : less(run, a.first, b.first);
   });
   std::vector<Value> items;
+  items.reserve(keyed.size());
   for (auto& [key, item] : keyed) items.push_back(std::move(item));
   return items;
 }

@@ -75,8 +75,7 @@ void Macro::take_rest(Run& run, Scope& inner, const Arguments& arguments) const 
   Dict rest;
   if (caller >= 0) inner.set(caller, Value::undefined("no caller is given"));
   for (const auto& [key, value] : arguments.named) {
-    const auto is_key = [&](const Parameter& parameter) { return parameter.spelling == key; };
-    if (std::ranges::any_of(parameters, is_key)) continue;
+    if (std::ranges::find(parameters, key, &Parameter::spelling) != parameters.end()) continue;
     if (caller >= 0 && key == "caller") {
       inner.set(caller, value);
     } else if (kwargs >= 0) {

@@ -35,20 +35,20 @@ std::optional<double> parse_real(const std::string& text) {
 }
 
 std::optional<int64_t> parse_whole(const std::string& text, int64_t base) {
-  auto digits = digits_of(text);
-  if (!digits || digits->empty()) return std::nullopt;
-  const bool minus = digits->starts_with('-');
+  const auto read = digits_of(text);
+  if (!read || read->empty()) return std::nullopt;
+  std::string digits = *read;
   const char prefix = base == 16 ? 'x' : base == 8 ? 'o' : base == 2 ? 'b' : '\0';
-  const size_t first = minus ? 1 : 0;
-  if (prefix != '\0' && digits->size() > first + 1 && (*digits)[first] == '0' &&
-      ((*digits)[first + 1] | 0x20) == prefix) {
-    digits->erase(first, 2);
+  const size_t first = digits[0] == '-' ? 1 : 0;
+  if (prefix != '\0' && digits.size() > first + 1 && digits[first] == '0' &&
+      (digits[first + 1] | 0x20) == prefix) {
+    digits = digits.substr(0, first) + digits.substr(first + 2);
   }
   int64_t value = 0;
-  const auto end = std::from_chars(digits->data(), digits->data() + digits->size(), value,
-                                   static_cast<int>(base));
-  if (end.ec == std::errc::result_out_of_range) throw Fault("an integer beyond 64 bits");
-  if (end.ec != std::errc() || end.ptr != digits->data() + digits->size()) return std::nullopt;
+  const char* const end = digits.data() + digits.size();
+  const auto found = std::from_chars(digits.data(), end, value, static_cast<int>(base));
+  if (found.ec == std::errc::result_out_of_range) throw Fault("an integer beyond 64 bits");
+  if (found.ec != std::errc() || found.ptr != end) return std::nullopt;
   return value;
 }
 

@@ -45,7 +45,7 @@ struct NamedBuiltin {
 Builtin find_filter(std::string_view name);  // null where there is none, as in the next
 Builtin find_test(std::string_view name);
 Builtin find_global(std::string_view name);
-// A method as a value to call; undefined where the type has none of that name.
+// A method as a value to call; nothing where the type has none of that name.
 std::optional<Value> find_method(const Value& self, std::string_view name);
 
 struct Callable {

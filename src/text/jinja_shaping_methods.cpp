@@ -60,6 +60,7 @@ Value method_partition(Run& run, const Value& self, const Arguments& arguments) 
     parts[kFromEnd ? 2 : 0] = text;
   }
   std::vector<Value> values;
+  values.reserve(parts.size());
   for (std::string& part : parts) values.push_back(run.text(std::move(part), self.is_markup()));
   return run.list(std::move(values), List::Kind::kTuple);
 }
