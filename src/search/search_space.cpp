@@ -57,8 +57,10 @@ std::vector<LinearGroup> groups_of(const StageSpec& stage, size_t index) {
                             : linear.fused_group >= 0 ? std::to_string(linear.fused_group)
                                                       : linear.name;
     const auto [place, added] = group_of.emplace(key, groups.size());
-    if (added) groups.push_back({"", index, {}, expert});
+    if (added) groups.emplace_back();
     LinearGroup& group = groups[place->second];
+    group.stage = index;
+    group.experts = expert;
     group.linears.push_back(i);
     group.weights += linear.out * linear.in;
   }
