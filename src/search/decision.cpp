@@ -44,7 +44,7 @@ void describe(const Model& model, const SearchSpace& space,
 Decision read_decision(const Json& json, const std::string& source, const SearchSpace& space) {
   Decision decision;
   decision.name = json_member<std::string>(json, "name", source);
-  const auto formats = json_member<Json>(json, "formats", source);
+  const Json formats = json.value("formats", Json());
   if (!formats.is_object() || decision.name.empty() ||
       decision.name.find('/') != std::string::npos || decision.name.front() == '.') {
     throw UsageError(concat("'", source, "': a decision has a name that a folder may have, and ",
