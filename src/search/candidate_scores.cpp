@@ -7,6 +7,7 @@
 #include "dist/agreement.h"
 #include "engine/calibration_pass.h"
 #include "engine/store_stage.h"
+#include "formats/tensor_bridge.h"
 #include "kernels/check.h"
 
 namespace halftone {
@@ -56,6 +57,15 @@ ScoreResult load_scores(const StatisticsStore& store, const SearchSpace& space,
   return result;
 }
 
+// As they are stored, so that a later run decides alike.
+ScoreResult rounded(ScoreResult result) {
+  for (std::vector<double>& group : result.scores) {
+    const std::vector<float> halves = as_pairs(group);
+    group = from_pairs({halves.begin(), halves.end()});
+  }
+  return result;
+}
+
 Json to_json(const ScoreResult& result) {
   return {{"loss", result.loss}, {"scores", result.scores}};
 }
@@ -85,7 +95,7 @@ class ScoreSearch {
     RunJournal calibration(journal_options(options_.workspace, {}), model_, cluster_);
     try {
       calibrate(calibration);
-      ScoreResult result = score();
+      const ScoreResult result = rounded(score());
       keep(result);
       calibration.clear();
       remove_inputs();
@@ -257,6 +267,9 @@ class ScoreSearch {
   ScoreResult score() {
     const StatisticsStore store = StatisticsStore::open(store_path());
     const std::vector<Batch> batches(batches_.begin(), batches_.begin() + options_.batches);
+    int64_t longest = 1;
+    for (const Batch& batch : batches) longest = std::max(longest, batch.length);
+    model_.prepare(longest, scalar_type_of(options_.compute_dtype), cluster_.device);
     const ScoreRun run{source_,
                        model_,
                        space_,

@@ -203,7 +203,8 @@ class KlPass {
     Json all = Json::array();
     if (cluster_.control.rank() == 0) {
       for (size_t chunk = 0; chunk < count; ++chunk) {
-        for (const Json& sum : journal_.records_of(chunk).at("sums")) all.push_back(sum);
+        const Json record = journal_.records_of(chunk);
+        for (const Json& sum : record.at("sums")) all.push_back(sum);
       }
     }
     all = Json::parse(broadcast_text(cluster_.control, all.dump(), 0));

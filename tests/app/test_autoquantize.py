@@ -87,7 +87,7 @@ class AutoQuantize(CliTest):
     def test_the_result_does_not_depend_on_ranks_or_residency(self):
         for model, method in ((NANO_LLAMA, "kl"), (NANO_DEEPSEEK, "gradient")):
             expected = self.search("alone", "--score", method, "--residency", "stream",
-                                   "--overwrite", model=model)
+                                   "--overwrite", "--bits", 6.5, model=model)
             sums = file_sums(self.folder / "alone")
             layers = read_json(self.folder / "alone" / "hf_quant_config.json")["quantization"]
             self.assertEqual(layers["quant_algo"], "MIXED_PRECISION")
@@ -96,7 +96,7 @@ class AutoQuantize(CliTest):
             for ranks, more in ((2, ("--residency", "resident")), (4, ("--low-memory",)),
                                 (1, ("--max-stage-bytes", 50000, "--residency", "resident"))):
                 with self.subTest(model.name, ranks=ranks, more=more):
-                    found = self.search("again", "--score", method, "--overwrite", *more,
+                    found = self.search("again", "--score", method, "--overwrite", *more, "--bits", 6.5,
                                         "--workspace", self.folder / f"{ranks}-{method}",
                                         model=model, ranks=ranks)
                     self.assertEqual(found, expected)
@@ -150,15 +150,15 @@ class AutoQuantize(CliTest):
                 golden = ARCHS / name / "golden.safetensors"
                 calibration = golden if name in ("t5-v1.1", "whisper") else data
                 report = self.search(name, "--formats", "int8_wo,fp8,none", "--calib", calibration,
-                                     "--bits", 9, model=ARCHS / name)
+                                     "--bits", 12, model=ARCHS / name)
                 scores = [score for group in report["groups"]
                           for format, score in group["scores"].items() if format != "none"]
                 self.assertTrue(all(math.isfinite(score) and score > 0 for score in scores), scores)
 
     def test_restrictions(self):
         report = self.search("out", "--disable", "*layers.0.*", "*lm_head", "--restrict",
-                             "*down_proj=fp8,none", "--cost-exclude", "*lm_head", "--kv-cache",
-                             "fp8", "--eval", DATA / "text" / "eval_selfwritten.jsonl",
+                             "*down_proj=fp8,none", "--cost-exclude", "*lm_head", "--bits", 10,
+                             "--kv-cache", "fp8", "--eval", DATA / "text" / "eval_selfwritten.jsonl",
                              "--eval-samples", 4)
         for group in report["groups"]:
             expected = {"nvfp4", "fp8", "none"}
