@@ -21,7 +21,7 @@ namespace {
 // Rows of about this many positions go back together: enough for matrix products, little enough
 // for the activations that a graph keeps.
 int64_t unit_positions(const Cluster& cluster) {
-  return cluster.device.is_cuda() ? 8192 : 1024;
+  return cluster.device.is_cuda() ? 8192 : 512;
 }
 
 // The first stage with something to score: nothing has to go back any further.

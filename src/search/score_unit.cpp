@@ -14,10 +14,27 @@ namespace {
 // Products beyond this are the overflow of a gradient (calibration.md, 9.4).
 constexpr double kLargest = 1e10;
 
-// [rows]: the sum of what each row has of `values` [rows, T] or [tokens].
+// Temporaries of a piece hold about this many elements.
+constexpr int64_t kPieceElements = int64_t{1} << 19;
+
+// [tokens]: the rule's sum over the outputs of each; all [tokens, N].
+at::Tensor sum_of_tokens(ScoreRule rule, const at::Tensor& gradient, const at::Tensor& y,
+                         const at::Tensor& y_quantized) {
+  const int64_t most = std::max<int64_t>(1, kPieceElements / std::max<int64_t>(1, y.size(1)));
+  std::vector<at::Tensor> sums;
+  for (int64_t begin = 0; begin < y.size(0); begin += most) {
+    const auto piece = [&](const at::Tensor& x) { return x.slice(0, begin, begin + most); };
+    at::Tensor product = (piece(y_quantized) - piece(y)).to(at::kFloat);
+    product.mul_(piece(gradient).to(at::kFloat)).clamp_(-kLargest, kLargest);
+    if (rule == ScoreRule::kElements) product.square_();
+    sums.push_back(product.sum(-1, false, at::kDouble));
+  }
+  return sums.empty() ? at::zeros({0}, at::kDouble) : at::cat(sums);
+}
+
+// [rows]: the sum of what each row has of `values` [tokens].
 at::Tensor sum_of_rows(const at::Tensor& values, int64_t rows, int64_t length,
                        const at::Tensor& positions_T) {
-  if (values.dim() == 2) return values.sum(1);
   const at::Tensor tokens = positions_T.defined()
                                 ? positions_T
                                 : at::arange(values.size(0), values.options().dtype(at::kLong));
@@ -44,15 +61,14 @@ bool StageGroups::uses(size_t candidate) const {
 void ScoreUnit::add(ScoreRule rule, size_t place, const at::Tensor& gradient, const at::Tensor& y,
                     const at::Tensor& y_quantized, const at::Tensor& positions_T) {
   if (!gradient.defined()) return;
-  const at::Tensor change = (y_quantized - y).to(at::kFloat);
-  const at::Tensor product = (gradient.to(at::kFloat) * change).clamp(-kLargest, kLargest);
-  const at::Tensor of_tokens = rule == ScoreRule::kElements
-                                   ? product.square().sum(-1, false, at::kDouble)
-                                   : product.sum(-1, false, at::kDouble);
-  const at::Tensor of_rows =
-      sum_of_rows(of_tokens, end - begin, context.length, positions_T).cpu().contiguous();
+  const int64_t rows = end - begin;
+  const auto flat = [](const at::Tensor& x) { return x.reshape({-1, x.size(-1)}); };
+  const at::Tensor of_tokens = sum_of_tokens(rule, flat(gradient), flat(y), flat(y_quantized));
+  // An encoder's linear has other positions than the decoder's.
+  const int64_t length = y.dim() == 3 ? y.size(1) : context.length;
+  const at::Tensor of_rows = sum_of_rows(of_tokens, rows, length, positions_T).contiguous();
   const double* values = of_rows.const_data_ptr<double>();
-  for (int64_t row = 0; row < end - begin; ++row) {
+  for (int64_t row = 0; row < rows; ++row) {
     sums[place][static_cast<size_t>(row)] += values[row];
   }
 }

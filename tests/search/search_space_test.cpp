@@ -67,20 +67,20 @@ TEST_F(SpaceTest, LinearsThatEnginesMergeAndExpertsDecideTogether) {
 TEST_F(SpaceTest, CandidatesStandInTheOrderOfTheirBits) {
   const auto model = model_of("llama-3.1");
   const SearchSpace space =
-      space_of(*model, {"none", "fp8", "nvfp4", "int4_wo"}, [](auto& options) {
+      space_of(*model, {"none", "fp8", "nvfp4", "int8_wo"}, [](auto& options) {
         options.disabled = {"lm_head"};
         options.restrictions = {{"*o_proj", {"fp8"}}};
       });
   std::vector<std::pair<std::string, double>> found;
   for (const Candidate& one : space.candidates) found.emplace_back(one.name, one.bits);
   const std::vector<std::pair<std::string, double>> expected{
-      {"int4_wo", 4.0}, {"nvfp4", 4.5}, {"fp8", 8.0}, {"none", 16.0}};
+      {"nvfp4", 4.5}, {"fp8", 8.0}, {"int8_wo", 8.0}, {"none", 16.0}};
   EXPECT_EQ(found, expected);
   for (const LinearGroup& group : space.groups) {
     if (group.name == "lm_head") {
       EXPECT_THAT(group.candidates, ElementsAre(3));
     } else if (group.name.ends_with("o_proj")) {
-      EXPECT_THAT(group.candidates, ElementsAre(2));
+      EXPECT_THAT(group.candidates, ElementsAre(1));
     } else {
       EXPECT_THAT(group.candidates, ElementsAre(0, 1, 2, 3));
     }
