@@ -1,11 +1,10 @@
-#include <cstdio>
-
 #include "app/budgets.h"
 #include "app/commands.h"
 #include "app/data.h"
 #include "app/quantize_run.h"
 #include "app/run_setup.h"
 #include "app/search_options.h"
+#include "app/search_report.h"
 #include "app/trtllm.h"
 #include "core/error.h"
 #include "core/log.h"
@@ -16,7 +15,7 @@
 #include "engine/weight_source.h"
 #include "evaluate/tasks/perplexity.h"
 #include "model/family.h"
-#include "report/plot.h"
+#include "search/candidate_rules.h"
 #include "search/decision.h"
 
 namespace halftone {
@@ -245,74 +244,6 @@ void evaluate(const Options& options, const Search& search, const QuantizeResult
   }
 }
 
-std::string frontier_svg(const Json& report) {
-  PlotPanel predicted;
-  predicted.title = "Predicted loss";
-  predicted.x_label = "bits a weight";
-  predicted.y_label = "score (" + report.at("method").get<std::string>() + ")";
-  predicted.logarithmic = true;
-  PlotSeries frontier{"frontier", {}, true};
-  for (const Json& point : report.at("frontier")) {
-    frontier.points.push_back(
-        {point.at("bits").get<double>(), point.at("score").get<double>(), ""});
-  }
-  PlotSeries chosen{"chosen", {}, false};
-  PlotSeries measured{"measured", {}, true};
-  for (const Json& decision : report.at("decisions")) {
-    const auto bits = decision.at("bits").get<double>();
-    chosen.points.push_back(
-        {bits, decision.at("score").get<double>(), decision.at("name").get<std::string>()});
-    if (!decision.contains("perplexity")) continue;
-    measured.points.push_back(
-        {bits, decision.at("perplexity").get<double>(), decision.at("name").get<std::string>()});
-  }
-  predicted.series = {frontier, chosen};
-  std::vector<PlotPanel> panels{predicted};
-  if (!measured.points.empty()) {
-    PlotPanel panel;
-    panel.title = "Measured perplexity";
-    panel.x_label = predicted.x_label;
-    panel.y_label = "perplexity";
-    panel.series = {measured};
-    panels.push_back(panel);
-  }
-  return svg_plot(panels);
-}
-
-// OUT.frontier.json and OUT.frontier.svg, beside the output.
-void write_frontier(const fs::path& out, const Json& report) {
-  write_text_file(out.string() + ".frontier.json", report.dump(2) + "\n");
-  write_text_file(out.string() + ".frontier.svg", frontier_svg(report));
-}
-
-void print_decisions(const std::vector<Decision>& decisions, const QuantizeResult& result) {
-  std::printf("%-12s %8s %8s %8s %12s %12s  %s\n", "output", "budget", "bits", "stored", "score",
-              "perplexity", "checkpoint");
-  for (size_t t = 0; t < decisions.size(); ++t) {
-    const Decision& one = decisions[t];
-    const std::string perplexity =
-        one.perplexity ? std::to_string(*one.perplexity) : std::string("-");
-    std::printf("%-12s %8.3f %8.3f %8.3f %12.5g %12s  %s\n", one.name.c_str(), one.target_bits,
-                one.bits, one.stored_bits, one.score, perplexity.c_str(),
-                result.outputs[t].dir.c_str());
-  }
-}
-
-void log_decisions(const SearchSpace& space, const std::vector<Decision>& decisions) {
-  for (const Decision& decision : decisions) {
-    std::map<std::string, int64_t> groups;
-    for (const size_t c : decision.chosen) ++groups[space.candidates[c].name];
-    std::string text;
-    for (const auto& [name, count] : groups) {
-      text += concat(text.empty() ? "" : ", ", count, " groups ", name);
-    }
-    log_info(decision.name, ": ", decision.bits, " bits a weight (", decision.stored_bits,
-             " stored), predicted loss ", decision.score,
-             decision.gap > 0.0 ? concat(", at most ", decision.gap, " above the least") : "", "; ",
-             text);
-  }
-}
-
 // The journal of writing the outputs, apart from that of the search: other budgets write others.
 JournalOptions export_journal(const Options& options, const Search& search,
                               const ScoreOptions& score, const std::vector<Decision>& decisions) {
@@ -333,6 +264,65 @@ JournalOptions export_journal(const Options& options, const Search& search,
   return journal;
 }
 
+// What the whole run computes with; the memory of its calibration is planned.
+QuantizeOptions plan_run(const Options& options, const Search& search,
+                         const std::vector<Target>& candidates, const LoadedData& data,
+                         const RunSetup& setup) {
+  const Cluster& cluster = setup.cluster();
+  QuantizeOptions run = quantize_options_of(options, assembly_folder(options, search.out), cluster);
+  run.compute_dtype = compute_dtype(options, model_dtype(search.checkpoint));
+  run.count_padding = options.get_flag("count-padding");
+  run.observed_experts = options.get_number("moe-calib-experts-ratio");
+  run.expert_floor = options.get_integer("expert-min-tokens");
+  run.residency = scoring_residency(options, search, run.stage_limit, setup);
+  plan_memory(search.source, *search.model, candidates, shape_of(data.batches), options, cluster,
+              run);
+  return run;
+}
+
+Scores scores_of(const Search& search, const std::vector<Target>& candidates,
+                 const LoadedData& data, ScoreOptions scoring, Residency residency,
+                 const Cluster& cluster, double& loss) {
+  std::vector<CandidatePlan> plans;
+  for (const Target& target : candidates) {
+    plans.push_back({target.plan.recipe.name, target.plan});
+  }
+  HeldWeights held(/*keeps_source=*/true);
+  if (residency == Residency::kResident) scoring.held = &held;
+  ScoreResult found = find_scores(search.source, *search.model, search.space, plans, data.batches,
+                                  scoring, cluster);
+  loss = found.loss;
+  return std::move(found.scores);
+}
+
+// Writes the checkpoints of all decisions in one pass over the weights, or finds them written.
+QuantizeResult write_outputs(const Options& options, const Search& search,
+                             const std::vector<Decision>& decisions, const ScoreOptions& scoring,
+                             QuantizeOptions run, const RunSetup& setup) {
+  const Cluster& cluster = setup.cluster();
+  const std::vector<Target> targets = decided_targets(options, search, decisions);
+  check_engines(options, *search.model, targets, setup.speaks());
+  const StatisticsStore store = StatisticsStore::open(scoring.workspace / "calibration.h5");
+  run.from_store = &store;
+  run.residency = Residency::kStream;
+  RunJournal journal(export_journal(options, search, scoring, decisions), *search.model, cluster);
+  std::optional<QuantizeResult> result =
+      published_result(options, search.out, journal, cluster.control);
+  if (result) {
+    if (setup.speaks()) {
+      log_info("an earlier run of this command is complete: nothing is left to write");
+    }
+    journal.clear();
+  } else {
+    if (setup.speaks()) {
+      check_output(search.out, search.checkpoint.directory(), options.get_flag("overwrite"));
+    }
+    result = quantize(search.source, *search.model, targets, {}, &journal, run, cluster);
+  }
+  reshard_outputs(options, search.out, cluster, *result);
+  return *result;
+}
+
 void run(const Options& options, const World* world) {
   refuse_options(options);
   install_stop_signals();
@@ -344,79 +334,52 @@ void run(const Options& options, const World* world) {
   const ScoreMethod method = score_method(options);
   if (options.given("decisions")) decide_all(options, search, no_scores(search.space));
   const std::vector<Target> candidates = candidate_targets(options, search);
-  const fs::path workspace = search.workspace(options);
-  const bool overwrite = options.get_flag("overwrite");
-  if (speaks && !Workspace(workspace / "export").has_manifest()) {
-    check_output(search.out, search.checkpoint.directory(), overwrite);
+  const fs::path exporting = search.workspace(options) / "export";
+  if (speaks && !Workspace(exporting).has_manifest()) {
+    check_output(search.out, search.checkpoint.directory(), options.get_flag("overwrite"));
   }
 
   const LoadedData data =
       load_data(options, data_request(options, "calib"), search.checkpoint, *search.model);
-  if (method != ScoreMethod::kKl) {
-    check_labels(options, data.batches, score_batches(options, data.batches));
-  }
-  QuantizeOptions quantizing =
-      quantize_options_of(options, assembly_folder(options, search.out), cluster);
-  quantizing.compute_dtype = compute_dtype(options, model_dtype(search.checkpoint));
-  quantizing.count_padding = options.get_flag("count-padding");
-  quantizing.observed_experts = options.get_number("moe-calib-experts-ratio");
-  quantizing.expert_floor = options.get_integer("expert-min-tokens");
-  quantizing.residency = scoring_residency(options, search, quantizing.stage_limit, setup);
-  plan_memory(search.source, *search.model, candidates, shape_of(data.batches), options, cluster,
-              quantizing);
-  make_parent(search.out, speaks, cluster.control);
-  const HostSeat seat = seat_of(*world, cluster.control);
-  check_shared_folder(search.out.parent_path(), seat, cluster.control, "--out");
+  const int64_t scored = score_batches(options, data.batches);
+  if (method != ScoreMethod::kKl) check_labels(options, data.batches, scored);
   if (speaks) {
-    log_info(data.samples, " samples in ", data.batches.size(), " batches, the first ",
-             score_batches(options, data.batches), " of them for the scores");
+    log_info(data.samples, " samples in ", data.batches.size(), " batches, the first ", scored,
+             " of them for the scores");
   }
+  const QuantizeOptions quantizing = plan_run(options, search, candidates, data, setup);
+  make_parent(search.out, speaks, cluster.control);
+  check_shared_folder(search.out.parent_path(), seat_of(*world, cluster.control), cluster.control,
+                      "--out");
 
-  std::vector<CandidatePlan> plans;
-  for (const Target& target : candidates) {
-    plans.push_back({target.plan.recipe.name, target.plan});
-  }
-  ScoreOptions scoring = score_options(options, search, data, quantizing, cluster);
-  std::optional<HeldWeights> held;
-  if (quantizing.residency == Residency::kResident) scoring.held = &held.emplace(true);
-  const ScoreResult found = find_scores(search.source, *search.model, search.space, plans,
-                                        data.batches, scoring, cluster);
-  held.reset();
-
-  std::vector<Decision> decisions = decide_all(options, search, found.scores);
+  const ScoreOptions scoring = score_options(options, search, data, quantizing, cluster);
+  double loss = 0.0;
+  const Scores scores =
+      scores_of(search, candidates, data, scoring, quantizing.residency, cluster, loss);
+  std::vector<Decision> decisions = decide_all(options, search, scores);
   if (speaks) log_decisions(search.space, decisions);
-
-  const std::vector<Target> targets = decided_targets(options, search, decisions);
-  check_engines(options, *search.model, targets, speaks);
-  const StatisticsStore store = StatisticsStore::open(workspace / "calibration.h5");
-  quantizing.from_store = &store;
-  quantizing.residency = Residency::kStream;
-  RunJournal journal(export_journal(options, search, scoring, decisions), *search.model, cluster);
-  std::optional<QuantizeResult> result =
-      published_result(options, search.out, journal, cluster.control);
-  if (result) {
-    if (speaks) log_info("an earlier run of this command is complete: nothing is left to write");
-    journal.clear();
-  } else {
-    if (speaks) check_output(search.out, search.checkpoint.directory(), overwrite);
-    result = quantize(search.source, *search.model, targets, {}, &journal, quantizing, cluster);
-  }
-  reshard_outputs(options, search.out, cluster, *result);
+  const QuantizeResult result =
+      write_outputs(options, search, decisions, scoring, quantizing, setup);
 
   Json report{{"method", name_of(method)},
               {"loss_labels", scoring.labels == LossLabels::kData ? "data" : "model"}};
-  if (method != ScoreMethod::kKl) report["loss"] = found.loss;
-  evaluate(options, search, *result, quantizing, cluster, decisions, report);
-  report.update(search_json(search.space, found.scores, decisions));
+  if (method != ScoreMethod::kKl) report["loss"] = loss;
+  evaluate(options, search, result, quantizing, cluster, decisions, report);
+  report.update(search_json(search.space, scores, decisions));
   if (!speaks) return;
   write_frontier(search.out, report);
-  world->at_end([workspace] { forget(Workspace(workspace / "export")); });
+  // As late as can be: without it the same command would find an output that exists already.
+  world->at_end([exporting] {
+    forget(Workspace(exporting));
+    std::error_code ignored;  // Rubbish that stays does no harm.
+    fs::remove_all(exporting, ignored);
+  });
   if (options.get_flag("json")) {
-    Json json = to_json(*result);
+    Json json = to_json(result);
     json["search"] = report;
     print_json(json);
   } else {
-    print_decisions(decisions, *result);
+    print_decisions(decisions, result);
   }
 }
 

@@ -19,4 +19,9 @@ LinearQuantizers quantizers_of(const Recipe& preset, const StageSpec& stage,
 // The module that holds an expert's peers: "model.layers.3.mlp.experts".
 std::string experts_module(const LinearSite& expert);
 
+// The recipe that gives every group its candidate, with the rules of a KV cache behind the others.
+// UsageError where the algorithms of two formats get into each other's way.
+Recipe mixed_recipe(const Model& model, const SearchSpace& space, const std::vector<size_t>& chosen,
+                    const std::string& name, const std::string& kv_cache);
+
 }  // namespace halftone

@@ -98,6 +98,7 @@ class ScoreSearch {
       const ScoreResult result = rounded(score());
       keep(result);
       calibration.clear();
+      if (leads()) calibration.forget();
       remove_inputs();
       return result;
     } catch (const ReadError&) {

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "kernels/check.h"
+#include "search/candidate_rules.h"
 #include "search/frontier.h"
 
 namespace halftone {

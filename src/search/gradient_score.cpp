@@ -5,12 +5,14 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "core/log.h"
 #include "core/memory.h"
 #include "core/progress.h"
 #include "dist/agreement.h"
 #include "dist/reductions.h"
 #include "engine/batch_rows.h"
 #include "engine/calibration_pass.h"
+#include "engine/out_of_memory.h"
 #include "formats/tensor_bridge.h"
 #include "search/layer_backward.h"
 #include "search/score_pass.h"
@@ -92,6 +94,11 @@ class GradientPass {
       } catch (Error& error) {
         error.set_phase("score " + name);
         throw;
+      } catch (const std::exception& error) {
+        if (!is_out_of_memory(error)) throw;
+        throw ResourceError(concat("out of memory while ", name, " is scored: shorten the samples ",
+                                   "(--calib-length), choose a smaller --max-stage-bytes, or use ",
+                                   "fewer --threads"));
       }
       release_free_memory();
       finish_step(step, s, count);
@@ -367,27 +374,6 @@ class GradientPass {
 };
 
 }  // namespace
-
-Scores no_scores(const SearchSpace& space) {
-  Scores scores;
-  for (const LinearGroup& group : space.groups) scores.emplace_back(group.candidates.size(), 0.0);
-  return scores;
-}
-
-std::vector<float> as_pairs(const std::vector<double>& values) {
-  std::vector<float> halves;
-  for (const double value : values) {
-    halves.push_back(static_cast<float>(value));
-    halves.push_back(static_cast<float>(value - double{halves.back()}));
-  }
-  return halves;
-}
-
-std::vector<double> from_pairs(const std::vector<double>& halves) {
-  std::vector<double> values;
-  for (size_t i = 0; i + 1 < halves.size(); i += 2) values.push_back(halves[i] + halves[i + 1]);
-  return values;
-}
 
 std::vector<std::string> gradient_steps(const Model& model, const SearchSpace& space) {
   std::vector<std::string> names;

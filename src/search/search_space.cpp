@@ -1,11 +1,9 @@
 #include "search/search_space.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <map>
 
-#include "calibrate/algorithm.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "core/text_distance.h"

@@ -78,9 +78,4 @@ std::vector<size_t> everywhere(const SearchSpace& space, size_t candidate);
 // The least bits of an element among the enabled quantizers; 4.5 for NVFP4 in dynamic blocks.
 double effective_bits(const LinearQuantizers& quantizers);
 
-// The recipe that gives every group its candidate, with the rules of a KV cache behind the others.
-// UsageError where the algorithms of two formats get into each other's way.
-Recipe mixed_recipe(const Model& model, const SearchSpace& space, const std::vector<size_t>& chosen,
-                    const std::string& name, const std::string& kv_cache);
-
 }  // namespace halftone

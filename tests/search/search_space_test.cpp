@@ -6,6 +6,7 @@
 #include "calibrate/target_plan.h"
 #include "core/error.h"
 #include "model/family.h"
+#include "search/candidate_rules.h"
 #include "search/decision.h"
 
 namespace halftone::test {
