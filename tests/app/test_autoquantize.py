@@ -155,6 +155,21 @@ class AutoQuantize(CliTest):
                           for format, score in group["scores"].items() if format != "none"]
                 self.assertTrue(all(math.isfinite(score) and score > 0 for score in scores), scores)
 
+    def test_memory_is_that_of_a_calibration(self):
+        """Layers go back one at a time; the candidates' weights are held packed."""
+        model = self.folder / "model"
+        self.succeed("synthesize", "--out", model, "--hidden", 768, "--intermediate", 3072, "--heads",
+                     12, "--kv-heads", 12, "--vocab", 512, "--layers", 6)
+        data = self.write("ids.jsonl", "\n".join(
+            json.dumps([(5 * row + 7 * i) % 500 for i in range(64)]) for row in range(8)))
+        shared = ("--model", model, "--calib", data, "--threads", 1, "--residency", "stream")
+        peak = self.succeed_json("quantize", *shared, "--format", "nvfp4,fp8", "--out",
+                                 self.folder / "one")["peak_memory"]["host_bytes"]
+        search = self.succeed_json("autoquantize", *shared, "--formats", "nvfp4,fp8", "--bits", 6,
+                                   "--out", self.folder / "two")["peak_memory"]["host_bytes"]
+        print(f"quantize {peak / 1e6:.1f} MB, autoquantize {search / 1e6:.1f} MB")
+        self.assertLess(search, 1.5 * peak)
+
     def test_restrictions(self):
         report = self.search("out", "--disable", "*layers.0.*", "*lm_head", "--restrict",
                              "*down_proj=fp8,none", "--cost-exclude", "*lm_head", "--bits", 10,
