@@ -22,6 +22,7 @@ struct Command {
 const std::vector<Command>& commands();
 
 Command quantize_command();
+Command autoquantize_command();
 Command plan_command();
 Command export_command();
 Command evaluate_command();

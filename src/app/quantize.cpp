@@ -26,21 +26,10 @@ Options options() {
   add_target_options(options);
   add_calibration_options(options);
   add_output_options(options);
-  options.group("Workspace");
-  options.text("workspace", "DIR", "",
-               "where the calibration store and what a resumed run needs are kept [OUT.workspace]");
-  options.choice("resume", {"auto", "never"}, "auto",
-                 "auto: go on where the same command was interrupted");
-  options.number("save-overhead", 0.04, 0.0, 1.0,
-                 "share of the run that saving for a resumed one may cost; 1: save every layer");
+  add_workspace_options(options);
   add_run_options(options);
   options.text("trace", "FILE", "", "write what every rank did when, for chrome://tracing");
   return options;
-}
-
-fs::path workspace_of(const Options& options, const fs::path& out) {
-  return options.given("workspace") ? fs::path(options.get("workspace"))
-                                    : fs::path(out.string() + ".workspace");
 }
 
 // A store that somebody chose the place of is not replaced by that of another model or other data.
@@ -91,35 +80,6 @@ JournalOptions journal_options(const Options& options, const fs::path& out,
   journal.overwrite = options.get_flag("overwrite");
   journal.overhead = options.get_number("save-overhead");
   return journal;
-}
-
-void forget(const Workspace& workspace) {
-  try {
-    workspace.remove_manifest();
-  } catch (const Error& error) {
-    log_warn(error.what());
-  }
-}
-
-bool is_published(const QuantizeResult& result) {
-  return std::all_of(result.outputs.begin(), result.outputs.end(), [](const auto& output) {
-    const fs::path summary = output.dir / "summary.json";
-    return fs::exists(summary) && read_json_file(summary).value("digest", "") == output.digest;
-  });
-}
-
-// The result of an earlier run of this command that had given its output its name when it was
-// killed. Rank 0 looks: another host may not see the output yet. Collective.
-std::optional<QuantizeResult> published_result(const Options& options, const fs::path& out,
-                                               const RunJournal& journal, Communicator& ranks) {
-  if (!journal.completed()) return std::nullopt;
-  const QuantizeResult result = quantize_result_of(*journal.completed(), "manifest.json");
-  const bool found =
-      ranks.rank() == 0 && (is_resharded(options, out, result) ||
-                            is_in_library_layout(options, out, result) || is_published(result));
-  int64_t published = found ? 1 : 0;
-  ranks.broadcast(&published, sizeof(published), 0);
-  return published != 0 ? std::optional(result) : std::nullopt;
 }
 
 // Before the work begins: the trace is written when everything else is done.

@@ -1,5 +1,6 @@
 #include "app/quantize_run.h"
 
+#include <algorithm>
 #include <cstdio>
 
 #include "app/library_layout.h"
@@ -40,6 +41,13 @@ void print_table(const QuantizeResult& result) {
   }
 }
 
+bool is_published(const QuantizeResult& result) {
+  return std::all_of(result.outputs.begin(), result.outputs.end(), [](const auto& output) {
+    const fs::path summary = output.dir / "summary.json";
+    return fs::exists(summary) && read_json_file(summary).value("digest", "") == output.digest;
+  });
+}
+
 }  // namespace
 
 void add_target_options(Options& options) {
@@ -61,6 +69,21 @@ void add_output_options(Options& options) {
   options.integer("max-shard-size", 10'000'000'000, 1, INT64_MAX, "bytes per weight file");
   options.flag("overwrite", "replace an existing output");
   add_engine_option(options);
+}
+
+void add_workspace_options(Options& options) {
+  options.group("Workspace");
+  options.text("workspace", "DIR", "",
+               "where the calibration store and what a resumed run needs are kept [OUT.workspace]");
+  options.choice("resume", {"auto", "never"}, "auto",
+                 "auto: go on where the same command was interrupted");
+  options.number("save-overhead", 0.04, 0.0, 1.0,
+                 "share of the run that saving for a resumed one may cost; 1: save every layer");
+}
+
+fs::path workspace_of(const Options& options, const fs::path& out) {
+  return options.given("workspace") ? fs::path(options.get("workspace"))
+                                    : fs::path(out.string() + ".workspace");
 }
 
 std::vector<Recipe> read_recipes(const Options& options) {
@@ -200,6 +223,26 @@ void set_residency(const Options& options, const SourceLayout& source, const Mod
   std::vector<const TargetPlan*> plans;
   for (const Target& target : targets) plans.push_back(&target.plan);
   check_compressible(plans, model, steps, calibrate_on_compressed);
+}
+
+void forget(const Workspace& workspace) {
+  try {
+    workspace.remove_manifest();
+  } catch (const Error& error) {
+    log_warn(error.what());
+  }
+}
+
+std::optional<QuantizeResult> published_result(const Options& options, const fs::path& out,
+                                               const RunJournal& journal, Communicator& ranks) {
+  if (!journal.completed()) return std::nullopt;
+  const QuantizeResult result = quantize_result_of(*journal.completed(), "manifest.json");
+  const bool found =
+      ranks.rank() == 0 && (is_resharded(options, out, result) ||
+                            is_in_library_layout(options, out, result) || is_published(result));
+  int64_t published = found ? 1 : 0;
+  ranks.broadcast(&published, sizeof(published), 0);
+  return published != 0 ? std::optional(result) : std::nullopt;
 }
 
 void print_result(const Options& options, const QuantizeResult& result) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,11 @@ namespace halftone {
 void add_target_options(Options& options);
 // --out, --target, --max-shard-size, --overwrite, --engine, --tp
 void add_output_options(Options& options);
+
+// --workspace, --resume, --save-overhead
+void add_workspace_options(Options& options);
+// --workspace; beside the output where it is not given.
+fs::path workspace_of(const Options& options, const fs::path& out);
 
 // What --format or --recipe ask for, with the rules of --kv-cache.
 std::vector<Recipe> read_recipes(const Options& options);
@@ -48,6 +54,12 @@ QuantizeOptions quantize_options_of(const Options& options, const SourceLayout& 
 void set_residency(const Options& options, const SourceLayout& source, const Model& model,
                    const std::vector<Target>& targets, bool calibrate_on_compressed,
                    const RunSetup& setup, QuantizeOptions& quantize_options);
+// Gives up what a workspace keeps for a resumed run; a failure is a warning. Local.
+void forget(const Workspace& workspace);
+// The result of an earlier run of this command that had given its output its name when it was
+// killed. Rank 0 looks: another host may not see the output yet. Collective.
+std::optional<QuantizeResult> published_result(const Options& options, const fs::path& out,
+                                               const RunJournal& journal, Communicator& ranks);
 // The table, or with --json the object.
 void print_result(const Options& options, const QuantizeResult& result);
 

@@ -24,6 +24,9 @@ struct StagePlan {
 struct TargetPlan {
   Recipe recipe;
   std::vector<StagePlan> stages;
+  // Per stage and linear: under what name a calibration store holds the results of searches; empty:
+  // the recipe's.
+  std::vector<std::vector<std::string>> searched_as = {};
 };
 
 // Everything that can be refused without reading a weight is refused here: formats that no codec

@@ -62,7 +62,7 @@ BatchContext context_of_batch(const Batch& batch) {
 
 BatchPass::BatchPass(const Model& model, const std::vector<Batch>& batches,
                      const BatchOptions& options, const Cluster& cluster)
-    : model_(model), cluster_(cluster) {
+    : model_(model), cluster_(cluster), drops_logits_(options.drops_logits) {
   const Communicator& ranks = cluster.control;
   mine_ = batches_of_rank(static_cast<int64_t>(batches.size()), ranks.rank(), ranks.size());
   for (const Batch& batch : batches) {
@@ -94,12 +94,14 @@ void BatchPass::forward(size_t stage, const StagePart& part, const StageWeights&
   const Compute forward = [&](States states, const BatchContext& rows, LinearRunner& runner) {
     return model_.forward(stage, part, weights, std::move(states), rows, runner);
   };
+  const bool drops = drops_logits_ && model_.stages()[stage].kind == StageKind::kHead;
   std::vector<Computed> computed(mine_.size());
   std::vector<size_t> left(mine_.size());
   std::iota(left.begin(), left.end(), size_t{0});
   while (true) {
     left = try_all(left, [&](size_t position) {
       computed[position] = compute(position, forward, make_runner);
+      if (drops) computed[position].states = {};
       states_[position] = std::move(computed[position].states);
     });
     if (left.empty()) break;

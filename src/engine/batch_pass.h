@@ -18,6 +18,7 @@ struct BatchOptions {
   at::ScalarType dtype = at::kBFloat16;  // of features
   bool count_padding = false;
   double observed_experts = 0.0;  // BatchContext
+  bool drops_logits = false;      // nobody asks for what the head gives
 };
 
 // Layer-outer: keeps the hidden states of this rank's batches and takes them through one stage
@@ -74,6 +75,7 @@ class BatchPass {
   std::vector<int64_t> mine_;
   std::vector<BatchContext> contexts_;  // of all batches
   std::vector<States> states_;          // of mine_
+  bool drops_logits_ = false;
   bool one_at_a_time_ = false;
   int64_t rows_per_call_ = INT64_MAX;
 };

@@ -51,7 +51,9 @@ class Calibration {
         dtype_(scalar_type_of(options.compute_dtype)),
         computed_(stages_to_compute(options.observe)),
         total_batches_(static_cast<int64_t>(batches.size())),
-        pass_(model, batches, {dtype_, options.count_padding, options.observed_experts}, cluster),
+        pass_(model, batches,
+              {dtype_, options.count_padding, options.observed_experts, /*drops_logits=*/true},
+              cluster),
         plan_(options.resume ? options.resume(computed_, pass_.mine()) : ResumePlan()),
         loader_(source.checkpoint(), steps_of(source, plan_, options.stage_limit), cluster,
                 options.held) {

@@ -59,7 +59,10 @@ void copy_values(const StatisticsStore& from, StatisticsStore& into) {
 
 RunJournal::RunJournal(JournalOptions options, const Model& model, const Cluster& cluster)
     : options_(std::move(options)), workspace_(options_.workspace), cluster_(cluster) {
-  for (const StageSpec& stage : model.stages()) stages_.push_back(stage.name);
+  stages_ = options_.steps;
+  for (const StageSpec& stage : model.stages()) {
+    if (options_.steps.empty()) stages_.push_back(stage.name);
+  }
   finished_.resize(stages_.size());
   std::string text;
   if (leads()) {

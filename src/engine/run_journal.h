@@ -21,6 +21,7 @@ struct JournalOptions {
   fs::path workspace;
   // What makes two runs the same, by name: a run goes on only where all of it is equal.
   Json identity = Json::object();
+  std::vector<std::string> steps = {};       // what is counted instead of the model's stages
   std::map<std::string, std::string> texts;  // of the calibration store
   bool resume = true;                        // false: begin anew
   bool overwrite = false;                    // a workspace of another run is given up

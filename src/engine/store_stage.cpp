@@ -131,9 +131,14 @@ void save_choices(StatisticsStore& store, const StageSpec& stage, const std::str
 
 Choices load_choices(const StatisticsStore& store, const StageSpec& stage,
                      const std::string& format) {
+  return load_choices(store, stage, std::vector<std::string>(stage.linears.size(), format));
+}
+
+Choices load_choices(const StatisticsStore& store, const StageSpec& stage,
+                     const std::vector<std::string>& formats) {
   Choices choices(stage.linears.size());
-  const std::string prefix = format + ":";
   for (size_t i = 0; i < choices.size(); ++i) {
+    const std::string prefix = formats[i] + ":";
     const std::string& group = stage.linears[i].name;
     for (const std::string& name : store.datasets(group)) {
       if (!name.starts_with(prefix)) continue;

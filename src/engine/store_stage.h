@@ -20,6 +20,9 @@ void save_choices(StatisticsStore& store, const StageSpec& stage, const std::str
                   const Choices& choices);
 Choices load_choices(const StatisticsStore& store, const StageSpec& stage,
                      const std::string& format);
+// The same where each linear's were made for a format of its own.
+Choices load_choices(const StatisticsStore& store, const StageSpec& stage,
+                     const std::vector<std::string>& formats);
 
 // InputError naming what the store lacks for this plan of a stage.
 void check_statistics(const StageSpec& stage, const StagePlan& plan, const Recipe& recipe,

@@ -74,7 +74,9 @@ StageSolution TargetSolver::solve(const CalibratedStage& seen, const TargetPlan&
   const StageSpec& stage = model_.stages()[seen.index];
   const StagePlan& stage_plan = plan.stages[seen.index];
   if (from_store_ != nullptr) {
-    choices = load_choices(*from_store_, stage, plan.recipe.name);
+    choices = plan.searched_as.empty()
+                  ? load_choices(*from_store_, stage, plan.recipe.name)
+                  : load_choices(*from_store_, stage, plan.searched_as[seen.index]);
     check_statistics(stage, stage_plan, plan.recipe, seen.statistics, choices);
   }
   return solve_calibrated(stage, stage_plan, plan.recipe, seen, context_, choices);

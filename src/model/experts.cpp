@@ -46,7 +46,7 @@ Assignment assign(const at::Tensor& ids_TK, int64_t chosen, int64_t experts) {
 ExpertsBlock::ExpertsBlock(const DecoderSpec& model, const FeedForwardSpec& spec,
                            const std::string& name, StageBuilder& builder)
     : spec_(spec.experts), activation_(spec.activation) {
-  builder.experts(spec_.router.experts, spec_.averages_scales);
+  builder.experts(spec_.router.experts, spec_.router.top_k, spec_.averages_scales);
   router_ = concat(name, ".", spec_.router_name);
   builder.plain_module(router_);
   builder.tensor({router_ + ".weight", {spec_.router.experts, model.hidden}});

@@ -33,7 +33,8 @@ struct StageSpec {
   // Modules with a weight that is never quantized and that engines look for in the list of
   // unquantized ones: embeddings, convolutions, routers.
   std::vector<std::string> plain_modules = {};
-  int experts = 0;  // routed experts; 0: none
+  int experts = 0;            // routed experts; 0: none
+  int experts_per_token = 0;  // of those
   // Whether exporters give all experts of the layer the mean of their pre-quantization scales
   // (formats-and-hf-export.md, 3.3.5).
   bool averages_expert_scales = true;

@@ -40,8 +40,9 @@ class StageBuilder {
   Norm inner_norm(const Norm& kind, const std::string& name, int64_t size);
   void tensor(TensorNeed need) { stage_.tensors.push_back(std::move(need)); }
   void plain_module(const std::string& name) { stage_.plain_modules.push_back(name); }
-  void experts(int64_t count, bool averages_scales) {
+  void experts(int64_t count, int64_t per_token, bool averages_scales) {
     stage_.experts = static_cast<int>(count);
+    stage_.experts_per_token = static_cast<int>(per_token);
     stage_.averages_expert_scales = averages_scales;
   }
   void set_previous(size_t site, size_t previous);

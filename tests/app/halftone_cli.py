@@ -31,7 +31,7 @@ def command_line(*arguments, ranks=None):
         raise RuntimeError("HALFTONE_PROGRAM must name the program to test")
     line = [PROGRAM, *map(str, arguments)]
     # The references were made on CPUs; a GPU in the test machine must not change the results.
-    if line[1:2] in (["quantize"], ["evaluate"], ["plan"], ["verify"]) and "--device" not in line:
+    if line[1:2] in (["quantize"], ["autoquantize"], ["evaluate"], ["plan"], ["verify"]) and "--device" not in line:
         line += ["--device", "cpu"]
     if ranks is not None:
         line = [MPIEXEC, "--allow-run-as-root", "--oversubscribe", "--bind-to", "none",

@@ -22,7 +22,7 @@ class BadUsage(CliTest):
 
     def test_unknown_command(self):
         self.refuse_usage(["'quantise'", "did you mean 'quantize'?"], "quantise")
-        self.refuse_usage(["'xyz'", "quantize, plan, export, evaluate"], "xyz")
+        self.refuse_usage(["'xyz'", "quantize, autoquantize, plan, export"], "xyz")
 
     def test_unknown_option(self):
         self.refuse_quantize(["--calib-sample'", "did you mean 'calib-samples'?"],
