@@ -401,6 +401,7 @@ def model_configuration_changed(folder):
 @in_configs("not-listed", base="mixed")
 def quantized_linear_that_is_not_listed(folder):
     edit_configs(folder, lambda config, _: config["quantized_layers"].pop(DOWN))
+    edit_json(folder / "quant_cfg.json", lambda config: config["quantized_layers"].pop(DOWN))
 
 
 @fault("listed-but-unquantized", base="mixed")

@@ -285,7 +285,7 @@ class BadInput(VerifyTest):
                 self.refuse(INPUT, [name], "verify", out)
             (out / name).write_bytes(original)
         (out / "rank0.safetensors").write_bytes(content)
-        self.refuse(INPUT, ["TensorRT-LLM"], "verify", out)
+        self.refuse(INPUT, ["'unified'", "rank files"], "verify", out)
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ TEST_F(ExportedSourceTest, RefusesForeignConfigurations) {
     config["quantization_config"] = odd;
     expect_refused(dir, config, "'quantization_config' must be an object");
   }
-  expect_refused(dir, with("quant_method", "gptq"), "quant_method 'gptq' cannot be read yet");
+  expect_refused(dir, with("quant_method", "hqq"), "quant_method 'hqq' cannot be read yet");
   expect_refused(dir, with("quant_method", nullptr), "quant_method '' cannot be read yet");
   expect_refused(dir, with("quant_method", 7), "'quant_method' must be a string");
   expect_refused(dir, with("quant_algo", "W4A16"), "is stored as 'W4A16', which cannot be");

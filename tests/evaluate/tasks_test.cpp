@@ -59,7 +59,7 @@ TEST_F(TasksTest, PromptsOfPublishedSets) {
       "hellaswag",
       R"({"activity_label": "Washing", "ctx_a": "A man. [title] He  sits", "ctx_b": "the Man",)"
       R"( "endings": ["[step] goes  on.", "é"], "label": "1"})");
-  EXPECT_EQ(hellaswag[0].answers[0].context, "Washing: A man. . He sits The man");
+  EXPECT_EQ(hellaswag[0].answers[0].context, "Washing: A man.. He sits The man");
   EXPECT_EQ(hellaswag[0].answers[0].text, "  goes on.");
   EXPECT_EQ(hellaswag[0].answers[1].length, 1);
   const auto winogrande =
