@@ -9,7 +9,8 @@ namespace halftone {
 
 // What a training run's configuration says of the model, by the names of Megatron-core's
 // TransformerConfig whatever file it comes from. Numbers, texts, booleans and nulls alone.
-struct MegatronFields {
+// A move of Json checks itself, and could throw while it does.
+struct MegatronFields {  // NOLINT(bugprone-exception-escape)
   Json values;
   std::string source;     // for messages
   std::string tokenizer;  // what it calls the tokenizer; may be empty

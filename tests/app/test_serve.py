@@ -3,11 +3,13 @@ import array
 import http.client
 import json
 import math
+import os
 import random
 import signal
 import socket
 import subprocess
 import threading
+from pathlib import Path
 
 from checkpoints import Tensor, floats_of, write_safetensors
 from halftone_cli import INPUT, NANO_LLAMA, USAGE, command_line, main
@@ -21,6 +23,7 @@ class Server:
     """A running `halftone serve`."""
 
     def __init__(self, *options, ranks=None, model=NANO_LLAMA):
+        self.ranks = ranks
         line = command_line("serve", "--model", model, "--port", 0, "--json", *FP32, "--device",
                             "cpu", *options, ranks=ranks)
         self.process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -42,7 +45,12 @@ class Server:
         self.process.communicate()
 
     def stop(self):
-        self.process.send_signal(signal.SIGTERM)
+        """SIGTERM to the program; of several ranks to the first, whose end is the others'."""
+        pid = self.process.pid
+        if self.ranks:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            pid = min(map(int, children))
+        os.kill(pid, signal.SIGTERM)
         _, errors = self.process.communicate(timeout=30)
         return self.process.returncode, errors
 
@@ -188,7 +196,7 @@ class Answers(ServeTest):
                 self.assertEqual(status, 400, text)
                 self.assertIn("message", json.loads(text)["error"])
         for param, body in (
-                ("prompt", {}), ("prompt", {"prompt": 7}), ("prompt", {"prompt": []}),
+                ("prompt", {"prompt": None}), ("prompt", {"prompt": 7}), ("prompt", {"prompt": []}),
                 ("prompt", {"prompt": [[]]}), ("prompt", {"prompt": [-1]}),
                 ("prompt", {"prompt": [1 << 40]}), ("prompt", {"prompt": [1.5]}),
                 ("prompt", {"prompt": [5] * 4000}), ("max_tokens", {"max_tokens": 0}),
