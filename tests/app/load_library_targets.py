@@ -18,6 +18,24 @@ from safetensors.torch import load_file
 LINEARS = ("model.layers.0.self_attn.k_proj", "model.layers.3.mlp.down_proj")
 
 
+FP4 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
+
+
+def widen_nvfp4(model, folder):
+    """The library makes BF16 weights of NVFP4, and inputs of four bits show that rounding: 2 % of the
+    perplexity of 760 tokens. Each weight in F32, after a look at how far the library's is from it."""
+    stored = tensors_of(folder)
+    for name, module in model.named_modules():
+        if name + ".weight_global_scale" not in stored:
+            continue
+        packed = stored[name + ".weight_packed"]
+        codes = torch.stack([packed & 15, packed >> 4], -1).reshape(packed.shape[0], -1).long()
+        scales = stored[name + ".weight_scale"].float() / stored[name + ".weight_global_scale"]
+        weight = FP4[codes] * scales.repeat_interleave(16, 1)
+        assert ((module.weight - weight).abs() <= weight.abs() / 128).all(), name
+        module.weight.data = weight
+
+
 def measured(folder, text, length):
     # In the model's own type the libraries round scales and intermediate results to it.
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
@@ -25,6 +43,7 @@ def measured(folder, text, length):
     for hook in list(model._forward_pre_hooks.values()):
         hook(model, ())
     torch.nn.Module.float(model)
+    widen_nvfp4(model, folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     nll, tokens = 0.0, 0
     with torch.inference_mode():
