@@ -36,7 +36,7 @@ class BadUsage(CliTest):
         self.refuse_quantize(["'fp9'"], "--format", "fp8,fp9")
         self.refuse_quantize(["'fp7'", "KV cache", "did you mean 'fp8'?"],
                              "--format", "fp8", "--kv-cache", "fp7")
-        self.refuse_usage(["'mmlu'", "perplexity"], "evaluate", *MODEL, "--tasks", "mmlu")
+        self.refuse_usage(["'humaneval'", "perplexity"], "evaluate", *MODEL, "--tasks", "humaneval")
         self.refuse_quantize(["'nvfp5'"], "--format", "nvfp5", ranks=2)
 
     def test_values_out_of_range(self):
