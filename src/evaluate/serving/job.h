@@ -31,7 +31,7 @@ struct CompletionRequest {
 // A token of a prompt or of a continuation.
 struct ServedToken {
   int64_t id = 0;
-  std::string text;  // what it adds to the text that the client gets; empty for a prompt's
+  std::string text = {};  // what it adds to what the client gets; empty for a prompt's
   bool of_prompt = false;
   std::optional<double> log_probability = {};        // none: not asked for, or a prompt's first
   std::vector<std::pair<int64_t, double>> top = {};  // by falling probability

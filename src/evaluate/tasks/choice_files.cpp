@@ -21,12 +21,20 @@ class ChoiceLine {
     return {json_.contains(key) ? json_[key] : Json(), place_ + ", '" + key + "'"};
   }
   std::vector<std::string> texts(const char* key) const {
-    const auto list = json_member<std::vector<std::string>>(json_, key, place_);
-    if (list.size() < 2) fail(concat("'", key, "' holds fewer than two texts"));
-    return list;
+    std::vector<std::string> texts;
+    for (const Json& one : list(key)) {
+      if (!one.is_string()) fail(concat("'", key, "' holds something else than texts"));
+      texts.push_back(one.get<std::string>());
+    }
+    return texts;
   }
   std::vector<int64_t> integers(const char* key) const {
-    return json_member<std::vector<int64_t>>(json_, key, place_);
+    std::vector<int64_t> integers;
+    for (const Json& one : list(key)) {
+      if (!one.is_number_integer()) fail(concat("'", key, "' holds something else than integers"));
+      integers.push_back(one.get<int64_t>());
+    }
+    return integers;
   }
   // A number, or its digits as a text; within [least, least + count).
   size_t index(const char* key, int64_t least, size_t count) const {
@@ -45,6 +53,12 @@ class ChoiceLine {
   [[noreturn]] void fail(const std::string& what) const { throw InputError(place_ + ": " + what); }
 
  private:
+  Json list(const char* key) const {
+    const Json found = json_.contains(key) ? json_[key] : Json();
+    if (!found.is_array() || found.size() < 2) fail(concat("'", key, "': expected two or more"));
+    return found;
+  }
+
   Json json_;
   std::string place_;
 };
