@@ -171,7 +171,8 @@ std::string value_bias_name(const std::string& attention) {
 std::vector<TensorSpec> cache_tensors(const AttentionSite& attention, KvFormat format,
                                       DType model_dtype, bool library) {
   if (!has_scales(format)) return {};
-  const std::vector<int64_t> shape(library ? 1 : 0, 1);
+  std::vector<int64_t> shape;
+  if (library) shape.push_back(1);
   std::vector<TensorSpec> specs{{key_scale_name(attention.name, library), DType::kF32, shape},
                                 {value_scale_name(attention.name, library), DType::kF32, shape}};
   if (!has_bias(format)) return specs;
