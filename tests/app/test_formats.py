@@ -29,7 +29,7 @@ class EveryFormat(CliTest):
                 self.assert_close(self.perplexity(out, *FEW), fake, 2e-3)
 
     def test_together_on_ranks_alone_and_from_the_store(self):
-        """Each is the same byte for byte."""
+        """Each is the same byte for byte; every third one is also made alone."""
         # NF4's layout holds no cache, so the cache's formats have a test of their own.
         together = self.quantize("together", "--format", ",".join(SHARING))
         ranks = self.quantize("ranks", "--format", ",".join(SHARING), ranks=2)
@@ -37,12 +37,13 @@ class EveryFormat(CliTest):
         again = self.folder / "again"
         self.succeed("export", "--store", store, "--model", NANO_LLAMA, "--format",
                      ",".join(SHARING), "--out", again, "--device", "cpu")
-        for name in SHARING:
+        for index, name in enumerate(SHARING):
             with self.subTest(format=name):
-                alone = self.quantize(f"alone-{name}", "--format", name)
-                self.assert_same_checkpoint(together / name, alone)
-                self.assert_same_checkpoint(ranks / name, alone)
-                self.assert_same_checkpoint(again / name, alone)
+                self.assert_same_checkpoint(ranks / name, together / name)
+                self.assert_same_checkpoint(again / name, together / name)
+                if index % 3 == 0:
+                    alone = self.quantize(f"alone-{name}", "--format", name)
+                    self.assert_same_checkpoint(together / name, alone)
 
     def test_formats_that_propagate(self):
         for name in sorted(PROPAGATING):
