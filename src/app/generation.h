@@ -16,7 +16,7 @@ void add_generation_options(Options& options);
 Sampling sampling_of(const Options& options);
 
 // The model with its weights on the ranks, for sequences of up to --context tokens (0: the longest
-// one that is `needed`). LibTorch uses all of --threads while it lives. Collective.
+// one that is `needed`). Collective.
 std::unique_ptr<PlacedModel> place_model(const Options& options, Evaluated& evaluated,
                                          int64_t needed, const RunSetup& setup);
 

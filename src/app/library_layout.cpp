@@ -2,6 +2,7 @@
 
 #include <cstdio>
 
+#include "app/assembled_output.h"
 #include "app/quantize_run.h"
 #include "app/run_setup.h"
 #include "app/trtllm.h"
@@ -19,28 +20,13 @@
 namespace halftone {
 namespace {
 
-// The place of an output in `out`.
-fs::path published_folder(const Options& options, const fs::path& out,
-                          const QuantizeResult::Output& output) {
-  const fs::path relative = output.dir.lexically_relative(assembly_folder(options, out));
-  return without_trailing_slash((out / relative).string());
-}
-
 // What the summary says of how the output was made.
-Json layout_json(const Options& options, const std::string& unified_digest) {
-  return {{"target", options.get("target")}, {"unified_digest", unified_digest}};
+Json layout_json(const Options& options) {
+  return {{"target", options.get("target")}};
 }
 
 std::string digest_on_all(const fs::path& folder, Communicator& ranks) {
   return broadcast_text(ranks, ranks.rank() == 0 ? digest_of_directory(folder) : "", 0);
-}
-
-// Rubbish: what cannot be removed is only warned of.
-void remove_folder(const fs::path& folder, const Communicator& ranks) {
-  if (ranks.rank() != 0) return;
-  std::error_code error;
-  fs::remove_all(folder, error);
-  if (error) log_warn("cannot remove '", folder.string(), "': ", error.message());
 }
 
 // Writes the unified checkpoint `from` into a folder that is not published yet; the bytes of the
@@ -53,29 +39,6 @@ int64_t convert(const Options& options, const fs::path& from, const fs::path& fo
                               options.get_integer("max-shard-size"));
   library.write(folder, cluster);
   return library.bytes();
-}
-
-// Of an output that an earlier run published; rank 0's result is what is printed.
-void describe_published(const Options& options, const fs::path& out, QuantizeResult& result) {
-  for (QuantizeResult::Output& output : result.outputs) {
-    output.dir = published_folder(options, out, output);
-    if (!fs::exists(output.dir / "summary.json")) continue;  // not seen yet by another host
-    const Json summary = read_json_file(output.dir / "summary.json");
-    output.digest = summary.value("digest", "");
-    output.bytes = summary.value("bytes", int64_t{0});
-  }
-}
-
-void write_summary(const Options& options, const fs::path& unified,
-                   const std::string& unified_digest, const QuantizeResult::Output& output,
-                   const fs::path& folder) {
-  Json summary = read_json_file(unified / "summary.json");
-  summary["dir"] = output.dir.string();
-  summary["digest"] = output.digest;
-  summary["bytes"] = output.bytes;
-  summary["layout"] = layout_json(options, unified_digest);
-  write_text_file(folder / "summary.json", summary.dump(2) + "\n");
-  sync_directory(folder);
 }
 
 // Refuses what cannot be converted, by the headers alone.
@@ -116,14 +79,8 @@ const LibraryTarget* wanted_library(const Options& options) {
 
 bool is_in_library_layout(const Options& options, const fs::path& out,
                           const QuantizeResult& result) {
-  if (wanted_library(options) == nullptr) return false;
-  for (const QuantizeResult::Output& output : result.outputs) {
-    const fs::path summary = published_folder(options, out, output) / "summary.json";
-    if (!fs::exists(summary)) return false;
-    const Json found = read_json_file(summary);
-    if (found.value("layout", Json()) != layout_json(options, output.digest)) return false;
-  }
-  return true;
+  return wanted_library(options) != nullptr &&
+         is_made_of(assembly_folder(options, out), out, layout_json(options), result);
 }
 
 void write_library_outputs(const Options& options, const fs::path& out, const Cluster& cluster,
@@ -134,8 +91,8 @@ void write_library_outputs(const Options& options, const fs::path& out, const Cl
   int64_t done = ranks.rank() == 0 && is_in_library_layout(options, out, result) ? 1 : 0;
   ranks.broadcast(&done, sizeof(done), 0);
   if (done != 0) {
-    describe_published(options, out, result);
-    return remove_folder(assembly, ranks);
+    describe_published(assembly, out, result);
+    return discard_folder(assembly, ranks);
   }
   const StagedOutput staged(out);
   staged.begin(ranks, /*resumed=*/false);
@@ -144,14 +101,15 @@ void write_library_outputs(const Options& options, const fs::path& out, const Cl
     const fs::path folder =
         (staged.partial() / unified.lexically_relative(assembly)).lexically_normal();
     const std::string unified_digest = output.digest;
-    output.dir = published_folder(options, out, output);
+    output.dir = published_folder(assembly, out, output);
     output.bytes = convert(options, unified, folder, cluster);
     output.digest = digest_on_all(folder, ranks);
-    if (ranks.rank() == 0) write_summary(options, unified, unified_digest, output, folder);
+    if (ranks.rank() != 0) continue;
+    write_layout_summary(unified, unified_digest, layout_json(options), output, folder);
   }
   ranks.barrier();
   staged.publish(ranks, options.get_flag("overwrite"));
-  remove_folder(assembly, ranks);
+  discard_folder(assembly, ranks);
 }
 
 void export_to_library(const Options& options, const World& world) {
@@ -173,7 +131,7 @@ void export_to_library(const Options& options, const World& world) {
   } catch (const VerificationError&) {
     throw;  // what is wrong can be looked at
   } catch (const Error&) {
-    remove_folder(staged.partial(), ranks);
+    discard_folder(staged.partial(), ranks);
     throw;
   }
   const std::string digest = digest_on_all(staged.partial(), ranks);

@@ -1,5 +1,6 @@
 #include "app/trtllm.h"
 
+#include "app/assembled_output.h"
 #include "app/library_layout.h"
 #include "app/quantize_run.h"
 #include "app/resharding.h"
@@ -12,29 +13,10 @@ namespace halftone {
 namespace {
 
 // What a resharded output's summary says of how it was made.
-Json layout_json(const Options& options, const std::string& unified_digest) {
+Json layout_json(const Options& options) {
   return {{"target", options.get("target")},
           {"tp", options.get_integer("tp")},
-          {"pp", options.get_integer("pp")},
-          {"unified_digest", unified_digest}};
-}
-
-// The place of an output in `out`.
-fs::path published_folder(const Options& options, const fs::path& out,
-                          const QuantizeResult::Output& output) {
-  const fs::path relative = output.dir.lexically_relative(assembly_folder(options, out));
-  return without_trailing_slash((out / relative).string());
-}
-
-// Of an output that an earlier run published; rank 0's result is what is printed.
-void describe_published(const Options& options, const fs::path& out, QuantizeResult& result) {
-  for (QuantizeResult::Output& output : result.outputs) {
-    output.dir = published_folder(options, out, output);
-    if (!fs::exists(output.dir / "summary.json")) continue;  // not seen yet by another host
-    const Json summary = read_json_file(output.dir / "summary.json");
-    output.digest = summary.value("digest", "");
-    output.bytes = summary.value("bytes", int64_t{0});
-  }
+          {"pp", options.get_integer("pp")}};
 }
 
 // Says what an output is now, and writes so into its summary.
@@ -43,26 +25,12 @@ void describe_resharded(const Options& options, const fs::path& out, const Resha
                         QuantizeResult::Output& result) {
   const std::string unified_digest = result.digest;
   const fs::path unified = result.dir;
-  result.dir = published_folder(options, out, result);
+  result.dir = published_folder(assembly_folder(options, out), out, result);
   result.bytes = made.tensor_bytes();
   result.digest = output.digest(made.folder());
   if (ranks.rank() != 0) return;
-  Json summary = read_json_file(unified / "summary.json");
-  summary["dir"] = result.dir.string();
-  summary["digest"] = result.digest;
-  summary["bytes"] = result.bytes;
-  summary["layout"] = layout_json(options, unified_digest);
-  const fs::path folder = output.partial() / made.folder();
-  write_text_file(folder / "summary.json", summary.dump(2) + "\n");
-  sync_directory(folder);
-}
-
-// Rubbish: what cannot be removed is only warned of.
-void remove_folder(const fs::path& folder, const Communicator& ranks) {
-  if (ranks.rank() != 0) return;
-  std::error_code error;
-  fs::remove_all(folder, error);
-  if (error) log_warn("cannot remove '", folder.string(), "': ", error.message());
+  write_layout_summary(unified, unified_digest, layout_json(options), result,
+                       output.partial() / made.folder());
 }
 
 }  // namespace
@@ -137,14 +105,8 @@ fs::path assembly_folder(const Options& options, const fs::path& out) {
 }
 
 bool is_resharded(const Options& options, const fs::path& out, const QuantizeResult& result) {
-  if (!wants_trtllm(options)) return false;
-  for (const QuantizeResult::Output& output : result.outputs) {
-    const fs::path summary = published_folder(options, out, output) / "summary.json";
-    if (!fs::exists(summary)) return false;
-    const Json found = read_json_file(summary);
-    if (found.value("layout", Json()) != layout_json(options, output.digest)) return false;
-  }
-  return true;
+  return wants_trtllm(options) &&
+         is_made_of(assembly_folder(options, out), out, layout_json(options), result);
 }
 
 void reshard_outputs(const Options& options, const fs::path& out, const Cluster& cluster,
@@ -156,9 +118,9 @@ void reshard_outputs(const Options& options, const fs::path& out, const Cluster&
   int64_t done = ranks.rank() == 0 && is_resharded(options, out, result) ? 1 : 0;
   ranks.broadcast(&done, sizeof(done), 0);
   if (done != 0) {
-    describe_published(options, out, result);
+    describe_published(assembly, out, result);
     if (ranks.rank() == 0) output.clear();
-    return remove_folder(assembly, ranks);
+    return discard_folder(assembly, ranks);
   }
   std::vector<std::unique_ptr<Resharding>> all;
   BytePlan bytes;
@@ -173,7 +135,7 @@ void reshard_outputs(const Options& options, const fs::path& out, const Cluster&
   }
   ranks.barrier();
   output.publish(options.get_flag("overwrite"));
-  remove_folder(assembly, ranks);
+  discard_folder(assembly, ranks);
 }
 
 }  // namespace halftone
