@@ -1,51 +1,18 @@
 #include "kernels/fp8_cuda.h"
 
-#include "kernels/cuda_loops.cuh"
-#include "kernels/fp8_elements.h"
+#include "kernels/fp8_runs.cuh"
 
 namespace halftone::cuda {
 namespace {
-
-template <typename Element>
-struct Quantize {
-  float scale;
-  __device__ uint8_t operator()(typename Element::Storage w) const {
-    return fp8_code<Element>(w, scale);
-  }
-};
-
-template <typename Element>
-struct Dequantize {
-  float scale;
-  __device__ typename Element::Storage operator()(uint8_t code) const {
-    return Element::store(float_of_e4m3(code) * scale);
-  }
-};
-
-template <typename Element>
-struct FakeQuantize {
-  float s;
-  float inverse;
-  __device__ typename Element::Storage operator()(typename Element::Storage x) const {
-    return Element::store(fake_fp8(Element::load(x), s, inverse));
-  }
-};
-
-template <typename Element>
-struct QuantizeOnce {
-  float scale;
-  __device__ uint8_t operator()(typename Element::Storage w) const {
-    return fp8_code<F32Element>(Element::load(w), scale);
-  }
-};
 
 template <typename Of>
 struct WithScaleOfTile {
   const float* scale;
   int64_t tile;
   int64_t tiles_of_row;
-  __device__ Of operator()(int64_t row, int64_t block) const {
-    return Of{scale[row / tile * tiles_of_row + block]};
+  __device__ auto operator()(int64_t row) const {
+    const float* const of_row = scale + row / tile * tiles_of_row;
+    return [of_row](uint32_t block) { return Of{of_row[block]}; };
   }
 };
 
@@ -54,26 +21,34 @@ void launch(const Context& context, const In* in, int64_t count, Out* out, const
   launch_map_rows(context, in, 1, count, out, SameForEveryRow<Of>{element});
 }
 
-// A block of threads for a row: its amax, then its elements.
+// A block of threads for a row: its amax, then its elements, which the cache still has.
 template <typename Element>
 __global__ void fake_quantize_tokens(const typename Element::Storage* x, int64_t rows, int64_t cols,
-                                     typename Element::Storage* y) {
+                                     bool aligned, typename Element::Storage* y) {
+  using Storage = typename Element::Storage;
   __shared__ uint32_t largest;
-  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
+  for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
+    const Storage* const from = x + row * cols;
+    Storage* const to = y + row * cols;
     if (threadIdx.x == 0) largest = 0;
     __syncthreads();
     uint32_t mine = 0;
-    for (int64_t c = threadIdx.x; c < cols; c += kThreads) {
-      mine = max(mine, Element::magnitude(x[row * cols + c]));
-    }
-    mine = max_of_warp(mine);
+    uint32_t of_runs = 0;
+    for_runs_of_row(
+        cols, RunsOfRow<Storage>{from, aligned},
+        [&](int64_t, const RunOf<Element>& run) { of_runs = magnitudes_of(run, of_runs); },
+        [&](int64_t c) { mine = max(mine, Element::magnitude(from[c])); });
+    mine = max_of_warp(max(mine, largest_of<Element>(of_runs)));
     if (threadIdx.x % kWarp == 0) atomicMax(&largest, mine);
     __syncthreads();
     const float s = 448.0f / fp8_bound(Element::of_magnitude(largest));
-    const FakeQuantize<Element> element{s, 1.0f / s};
-    for (int64_t c = threadIdx.x; c < cols; c += kThreads) {
-      y[row * cols + c] = element(x[row * cols + c]);
-    }
+    const FakeQuantizeFp8<Element> element{s, 1.0f / s};
+    for_runs_of_row(
+        cols, RunsOfRow<Storage>{from, aligned},
+        [&](int64_t i, const RunOf<Element>& run) {
+          store_run<Storage, kRun>(element.run(run), to + i * kRun, aligned);
+        },
+        [&](int64_t c) { to[c] = element(from[c]); });
     __syncthreads();  // largest is used again for the next row
   }
 }
@@ -84,7 +59,7 @@ void quantize_fp8(const Context& context, const MatrixView& w_NK, float scale, u
   with_element(w_NK.dtype, [&](auto type) {
     using Element = decltype(type);
     const auto* w = static_cast<const typename Element::Storage*>(w_NK.data);
-    launch(context, w, w_NK.count(), codes_NK, Quantize<Element>{scale});
+    launch(context, w, w_NK.count(), codes_NK, QuantizeFp8<Element, Element>(scale));
   });
 }
 
@@ -93,7 +68,7 @@ void dequantize_fp8(const Context& context, const uint8_t* codes_NK, int64_t cou
   with_element(dtype, [&](auto type) {
     using Element = decltype(type);
     auto* w = static_cast<typename Element::Storage*>(w_NK);
-    launch(context, codes_NK, count, w, Dequantize<Element>{scale});
+    launch(context, codes_NK, count, w, DequantizeFp8<Element>{scale});
   });
 }
 
@@ -103,7 +78,7 @@ void fake_quantize_fp8(const Context& context, const MatrixView& x_TK, float ama
     using Element = decltype(type);
     const auto* x = static_cast<const typename Element::Storage*>(x_TK.data);
     auto* y = static_cast<typename Element::Storage*>(y_TK);
-    launch(context, x, x_TK.count(), y, FakeQuantize<Element>{s, 1.0f / s});
+    launch(context, x, x_TK.count(), y, FakeQuantizeFp8<Element>{s, 1.0f / s});
   });
 }
 
@@ -113,7 +88,7 @@ void quantize_fp8_rows(const Context& context, const MatrixView& w_NK, const flo
     using Element = decltype(type);
     const auto* w = static_cast<const typename Element::Storage*>(w_NK.data);
     launch_map_rows(context, w, w_NK.rows, w_NK.cols, codes_NK,
-                    WithScaleOfRow<QuantizeOnce<Element>>{scale_N});
+                    WithScaleOfRow<QuantizeFp8<Element, F32Element>>{scale_N});
   });
 }
 
@@ -122,7 +97,8 @@ void dequantize_fp8_rows(const Context& context, const uint8_t* codes_NK, int64_
   with_element(dtype, [&](auto type) {
     using Element = decltype(type);
     auto* w = static_cast<typename Element::Storage*>(w_NK);
-    launch_map_rows(context, codes_NK, rows, cols, w, WithScaleOfRow<Dequantize<Element>>{scale_N});
+    launch_map_rows(context, codes_NK, rows, cols, w,
+                    WithScaleOfRow<DequantizeFp8<Element>>{scale_N});
   });
 }
 
@@ -133,7 +109,7 @@ void quantize_fp8_tiles(const Context& context, const MatrixView& w_NK, int64_t 
     using Element = decltype(type);
     const auto* w = static_cast<const typename Element::Storage*>(w_NK.data);
     launch_map_blocks(context, w, w_NK.rows, w_NK.cols, tile, codes_NK,
-                      WithScaleOfTile<QuantizeOnce<Element>>{scale, tile, tiles});
+                      WithScaleOfTile<QuantizeFp8<Element, F32Element>>{scale, tile, tiles});
   });
 }
 
@@ -144,7 +120,7 @@ void dequantize_fp8_tiles(const Context& context, const uint8_t* codes_NK, int64
     using Element = decltype(type);
     auto* w = static_cast<typename Element::Storage*>(w_NK);
     launch_map_blocks(context, codes_NK, rows, cols, tile, w,
-                      WithScaleOfTile<Dequantize<Element>>{scale, tile, tiles});
+                      WithScaleOfTile<DequantizeFp8<Element>>{scale, tile, tiles});
   });
 }
 
@@ -154,9 +130,10 @@ void fake_quantize_fp8_tokens(const Context& context, const MatrixView& x_TK, vo
     using Element = decltype(type);
     const auto* x = static_cast<const typename Element::Storage*>(x_TK.data);
     auto* y = static_cast<typename Element::Storage*>(y_TK);
-    const auto blocks = static_cast<unsigned>(std::min<int64_t>(x_TK.rows, 1 << 20));
+    const bool aligned = has_aligned_rows(x, y, x_TK.rows, x_TK.cols);
+    const dim3 blocks(1, static_cast<unsigned>(std::min<int64_t>(x_TK.rows, 65535)));
     fake_quantize_tokens<Element>
-        <<<blocks, kThreads, 0, stream_of(context)>>>(x, x_TK.rows, x_TK.cols, y);
+        <<<blocks, kThreads, 0, stream_of(context)>>>(x, x_TK.rows, x_TK.cols, aligned, y);
   });
   check_cuda(cudaGetLastError(), "fake_quantize_fp8_tokens");
 }

@@ -1,4 +1,4 @@
-#include "kernels/cuda_loops.cuh"
+#include "kernels/cuda_runs.cuh"
 #include "kernels/mse_elements.h"
 #include "kernels/mse_search_cuda.h"
 
@@ -14,6 +14,23 @@ __device__ Best better(Best a, Best b) {
   if (a.error != b.error) return a.error < b.error ? a : b;
   return a.index < b.index ? a : b;
 }
+
+// squared_error() of one candidate. The sign of a zero does not reach a square.
+struct SquaredError {
+  IntCandidate candidate;
+  Division by;
+
+  __device__ explicit SquaredError(const IntCandidate& of)
+      : candidate(of), by(division_of_integers_by(of.scale)) {}
+
+  __device__ double operator()(float x) const {
+    const auto [amax, scale, low, high] = candidate;
+    if (by.most < 0) return squared_error(x, scale, low, high);
+    const float clamped = fmaxf(fminf(x * scale, high), low);
+    const float error = x - by.of((clamped + kHalfToEven) - kHalfToEven);
+    return static_cast<double>(error * error);
+  }
+};
 
 // A warp for every block of every row, a thread for every candidate: the sum of each is in the
 // order of the elements, as on the CPU.
@@ -31,10 +48,10 @@ __global__ void search(const typename Element::Storage* w, int64_t rows, int64_t
     const auto* const x = w + i / blocks * cols;
     Best best{static_cast<double>(float_of_bits(0x7f800000u)), lane < count ? lane : 0};
     for (int64_t j = lane; j < count; j += kWarp) {
-      const IntCandidate candidate = int_candidate(amax_NB[i] * multipliers[j], bound);
+      const SquaredError error(int_candidate(amax_NB[i] * multipliers[j], bound));
       double sum = 0.0;
       for (int64_t c = begin; c < end; ++c) {
-        sum += squared_error(Element::load(x[c]), candidate.scale, candidate.low, candidate.high);
+        sum += error(Element::load(x[c]));
       }
       best = better(best, Best{comparable(sum), j});
     }

@@ -12,6 +12,7 @@
 #include "kernels/nvfp4.h"
 #include "tests/kernels/all_operations.h"
 
+// bench_kernels [TYPE/MACHINE...], for instance BF16/cuda; without: all of them.
 // For every operation: GB/s of bytes read and written, the percentage of a plain copy's GB/s on the
 // same machine in the same run, and the number of wrong bytes against tests/kernels/reference.h.
 namespace halftone::bench {
@@ -20,14 +21,13 @@ namespace {
 using testing::Matrix;
 using testing::Results;
 
-// A matrix of this size does not stay in a cache: the copy measures memory.
-constexpr int64_t kBytes = int64_t{256} << 20;
 constexpr int64_t kCols = 8192;
 
 // The operations of one element type on one machine, with everything they work on.
 class Suite {
  public:
-  Suite(Machine& machine, DType dtype) : machine_(machine), w_(make_weights(dtype)) {
+  Suite(Machine& machine, DType dtype)
+      : machine_(machine), w_(make_weights(dtype, machine.bytes())) {
     const testing::Scales scales = testing::scales_of(w_);
     amax_ = scales.amax;
     fp8_scale_ = scales.fp8[0];
@@ -96,12 +96,12 @@ class Suite {
  private:
   // Normally distributed rows as weights are, repeated: random numbers for all would take longer
   // than the measurement.
-  static Matrix make_weights(DType dtype) {
+  static Matrix make_weights(DType dtype, int64_t bytes) {
     Matrix pattern(dtype, 4, kCols);
     std::mt19937 random(1);
     std::normal_distribution<double> normal(0.0, 0.05);
     for (int64_t i = 0; i < pattern.count(); ++i) pattern.set(i, normal(random));
-    Matrix w(dtype, kBytes / size_of(dtype) / kCols, kCols);
+    Matrix w(dtype, bytes / size_of(dtype) / kCols, kCols);
     for (size_t at = 0; at < w.bytes.size(); at += pattern.bytes.size()) {
       std::memcpy(&w.bytes[at], pattern.bytes.data(), pattern.bytes.size());
     }
@@ -206,7 +206,11 @@ int main(int argc, char** argv) {
   for (const auto& machine : machines) {
     for (const auto dtype :
          {halftone::DType::kBF16, halftone::DType::kF16, halftone::DType::kF32}) {
-      halftone::bench::add_benchmarks(*machine, dtype);
+      const std::string name = std::string(halftone::name_of(dtype)) + "/" + machine->name();
+      const auto wanted = [&](const char* argument) { return name == argument; };
+      if (argc == 1 || std::any_of(argv + 1, argv + argc, wanted)) {
+        halftone::bench::add_benchmarks(*machine, dtype);
+      }
     }
   }
   benchmark::RunSpecifiedBenchmarks();

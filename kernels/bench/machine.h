@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -30,15 +31,10 @@ class Machine {
   virtual Bytes download(const void* from, size_t bytes) = 0;
   virtual void copy(const void* from, void* to, size_t bytes) = 0;
   virtual void wait() = 0;
-
-  template <typename Body>
-  double seconds(const Body& body) {
-    wait();
-    const auto start = std::chrono::steady_clock::now();
-    body();
-    wait();
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  }
+  // Bytes of a matrix to measure with: too many for a cache, and long work beside what a launch
+  // costs.
+  virtual int64_t bytes() const = 0;
+  virtual double seconds(const std::function<void()>& body) = 0;
 };
 
 class Processor final : public Machine {
@@ -67,6 +63,12 @@ class Processor final : public Machine {
     });
   }
   void wait() override {}
+  int64_t bytes() const override { return int64_t{256} << 20; }
+  double seconds(const std::function<void()>& body) override {
+    const auto start = std::chrono::steady_clock::now();
+    body();
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
 
  private:
   ThreadPool pool_;
@@ -94,9 +96,17 @@ class Gpu final : public Machine {
                "cudaMemcpyAsync");
   }
   void wait() override { stream_.synchronize(); }
+  int64_t bytes() const override { return int64_t{512} << 20; }
+  double seconds(const std::function<void()>& body) override {
+    start_.record(stream_.get());
+    body();
+    end_.record(stream_.get());
+    return end_.seconds_since(start_);
+  }
 
  private:
   CudaStream stream_;
+  CudaEvent start_, end_;
 };
 #endif
 
